@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Arithmetic of addresses, orders and extents.
+//!
+//! Pure: needs nothing but `core`, so that the host's tests compile this very file.
+
+use core::ops::Range;
+
+/// Largest order of a block: 2 MiB, what one PMD entry maps.
+pub(crate) const MAX_ORDER: u8 = 9;
+
+/// Size of a block of [`MAX_ORDER`] in bytes, and what a donated extent begins and ends on.
+pub(crate) const CHUNK: u64 = 4096 << MAX_ORDER;
+
+/// Orders of the blocks that suit a mapping, in the order of its addresses.
+///
+/// A block's order is the largest whose alignment the address has, so that every whole aligned
+/// 2 MiB of the mapping is one block, wherever the mapping begins.
+///
+/// Yields pairs of the block's offset in the mapping in pages, and its order.
+pub(crate) struct Layout {
+    first: usize,
+    offset: usize,
+    pages: usize,
+}
+
+impl Layout {
+    /// The layout of `pages` pages from page number `first` (address divided by the page size) on.
+    pub(crate) fn new(first: usize, pages: usize) -> Self {
+        Self {
+            first,
+            offset: 0,
+            pages,
+        }
+    }
+}
+
+impl Iterator for Layout {
+    type Item = (usize, u8);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let left = self.pages.checked_sub(self.offset)?.checked_ilog2()?;
+        let aligned = self.first.wrapping_add(self.offset).trailing_zeros();
+        let order = left.min(aligned).min(u32::from(MAX_ORDER)) as u8;
+        let item = (self.offset, order);
+        self.offset += 1 << order;
+        Some(item)
+    }
+}
+
+/// The whole chunks in an extent of a BAR.
+///
+/// `bar` are the BAR's addresses; the extent is given by its offset in it and its size, and is cut
+/// where it goes beyond the BAR. Returns offsets in the BAR that begin and end on a multiple of
+/// [`CHUNK`] of address, or `None` if not a single chunk is in it.
+pub(crate) fn whole_chunks(bar: Range<u64>, offset: u64, size: u64) -> Option<Range<u64>> {
+    let start = bar.start.checked_add(offset)?;
+    let end = start.saturating_add(size).min(bar.end);
+    let start = start.checked_next_multiple_of(CHUNK)?;
+    let end = end - end % CHUNK;
+    (start < end).then(|| start - bar.start..end - bar.start)
+}
