@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A page fault on a file mapping, and entries that answer it.
+//!
+//! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
+//! [`include/linux/huge_mm.h`](srctree/include/linux/huge_mm.h)
+
+use super::folio::{Folio, PMD_ORDER};
+use crate::bindings as helpers;
+use core::{marker::PhantomData, ops::Range, ptr::NonNull};
+use kernel::{
+    bindings,
+    page::{PAGE_SHIFT, PAGE_SIZE},
+};
+
+/// How a fault has been dealt with (`vm_fault_t`).
+pub(crate) struct Outcome(pub(super) bindings::vm_fault_t);
+
+impl Outcome {
+    /// There is an entry now.
+    pub(crate) const DONE: Self = Self(helpers::HELPER_VM_FAULT_NOPAGE);
+    /// There is no memory behind this address (any more).
+    pub(crate) const SIGBUS: Self = Self(helpers::HELPER_VM_FAULT_SIGBUS);
+    /// No entry of this size; try smaller ones.
+    pub(crate) const FALLBACK: Self = Self(helpers::HELPER_VM_FAULT_FALLBACK);
+}
+
+/// A fault in progress. The mmap lock or the VMA's lock is held for reading.
+///
+/// # Invariants
+///
+/// `vmf` is the argument of a `fault` or `huge_fault` callback that is running.
+pub(crate) struct Fault<'a> {
+    vmf: NonNull<bindings::vm_fault>,
+    _callback: PhantomData<&'a mut bindings::vm_fault>,
+}
+
+impl Fault<'_> {
+    /// # Safety
+    ///
+    /// `vmf` must be the argument of a `fault` or `huge_fault` callback that outlives `Self`.
+    pub(super) unsafe fn from_raw(vmf: NonNull<bindings::vm_fault>) -> Self {
+        // INVARIANT: By the safety requirements.
+        Self {
+            vmf,
+            _callback: PhantomData,
+        }
+    }
+
+    fn vmf(&self) -> &bindings::vm_fault {
+        // SAFETY: By the type invariant.
+        unsafe { self.vmf.as_ref() }
+    }
+
+    /// Offset in the file of the page that was touched, in pages.
+    pub(crate) fn page_offset(&self) -> usize {
+        self.vmf().__bindgen_anon_1.pgoff
+    }
+
+    /// Address of the page that was touched.
+    pub(crate) fn address(&self) -> usize {
+        self.vmf().__bindgen_anon_1.address
+    }
+
+    /// Addresses of the VMA.
+    pub(crate) fn vma(&self) -> Range<usize> {
+        // SAFETY: The VMA is valid and cannot change while the fault is handled.
+        unsafe {
+            let vma = &*self.vmf().__bindgen_anon_1.vma;
+            vma.__bindgen_anon_1.__bindgen_anon_1.vm_start
+                ..vma.__bindgen_anon_1.__bindgen_anon_1.vm_end
+        }
+    }
+
+    fn is_write(&self) -> bool {
+        self.vmf().flags & helpers::HELPER_FAULT_FLAG_WRITE != 0
+    }
+
+    /// Answers with an entry for page `index` of `folio` at the address touched. May sleep.
+    ///
+    /// Calls for the same file must be serialised with each other and with
+    /// [`Self::insert_huge`]: the table may not change its level underneath.
+    pub(crate) fn insert_page(&mut self, folio: &mut Folio, index: usize) -> Outcome {
+        if index >= folio.nr_pages() {
+            return Outcome::SIGBUS;
+        }
+        // SAFETY: The fault path has set `pmd` before it called back. A 2 MiB entry that another
+        // fault has put there meanwhile serves this one as well.
+        if unsafe { helpers::helper_pmd_trans_huge(self.vmf().pmd) } {
+            return Outcome::DONE;
+        }
+        let first = folio.expose();
+        // SAFETY: `index` is within the folio, on which a reference is held. The VMA takes
+        // ordinary pages in its `fault` callback.
+        Outcome(unsafe {
+            bindings::vmf_insert_page_mkwrite(
+                self.vmf.as_ptr(),
+                first.as_ptr().add(index),
+                self.is_write(),
+            )
+        })
+    }
+
+    /// Answers with one 2 MiB entry for `folio`, whose first page lies at `folio_offset` in the
+    /// file, or [`Outcome::FALLBACK`] if address, VMA, order or the page table do not allow one.
+    /// May sleep. Serialised as [`Self::insert_page`] says.
+    pub(crate) fn insert_huge(&mut self, folio: &mut Folio, folio_offset: usize) -> Outcome {
+        let size = PAGE_SIZE << PMD_ORDER;
+        let start = self.address() & !(size - 1);
+        let vma = self.vma();
+        let before = (self.address() - start) >> PAGE_SHIFT;
+
+        if folio.order() != PMD_ORDER
+            || self.page_offset() != folio_offset + before
+            || start < vma.start
+            || start + size > vma.end
+        {
+            return Outcome::FALLBACK;
+        }
+        // SAFETY: The fault path has set `pmd` before it called back.
+        let (none, huge) = unsafe {
+            (
+                helpers::helper_pmd_none(self.vmf().pmd),
+                helpers::helper_pmd_trans_huge(self.vmf().pmd),
+            )
+        };
+        // A table of 4 KiB entries is there: only they can answer now.
+        if !none && !huge {
+            return Outcome::FALLBACK;
+        }
+        let page = folio.expose();
+        // SAFETY: `page` is the head of a folio of order `PMD_ORDER`, on which a reference is
+        // held; the entry is empty or maps this very folio.
+        unsafe {
+            let folio = helpers::helper_page_folio(page.as_ptr());
+            Outcome(bindings::vmf_insert_folio_pmd(
+                self.vmf.as_ptr(),
+                folio,
+                self.is_write(),
+            ))
+        }
+    }
+}

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Folios of device memory, and the reference that owns one.
+//!
+//! A folio of `MEMORY_DEVICE_GENERIC` pages tells nobody when it falls out of use. Its owner
+//! therefore keeps one reference, the base reference, and asks: [`Folio::try_freeze`] succeeds
+//! only if that reference is the only one, and then nobody can take another.
+//!
+//! ```text
+//!   FolioPool::alloc ──► Folio (count >= 1) ──try_freeze──► FrozenFolio (count 0) ──drop──► pool
+//!                          ▲                     │
+//!                          └── somebody has it ──┘
+//! ```
+//!
+//! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
+//! [`include/linux/page_ref.h`](srctree/include/linux/page_ref.h)
+
+use super::{pagemap::Pagemap, rcu::GracePeriod, task};
+use crate::bindings as helpers;
+use core::{mem::ManuallyDrop, pin::Pin, ptr::NonNull};
+use kernel::{bindings, gpu::buddy::AllocatedBlocks, page::PAGE_SIZE, prelude::*};
+
+/// Order of a folio that one PMD entry maps.
+pub(crate) const PMD_ORDER: u8 = helpers::HELPER_PMD_ORDER as u8;
+
+/// What a folio's memory holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Contents {
+    /// What the device held before its first use.
+    Foreign,
+    /// Zeroes.
+    Zero,
+    /// What the present owner may have written.
+    Owner,
+}
+
+/// Pages of a block while they are being taken from or given back to a pool: nobody has a
+/// reference on any of them.
+///
+/// # Invariants
+///
+/// - `page` is the first of `1 << order` pages of one pgmap, aligned to that number; `_block` is
+///   the buddy's block for them.
+/// - `1 << order` references on the pgmap are held.
+struct Pages {
+    page: NonNull<bindings::page>,
+    order: u8,
+    contents: Contents,
+    _block: Pin<KBox<AllocatedBlocks>>,
+}
+
+impl Pages {
+    fn bytes(&self) -> usize {
+        PAGE_SIZE << self.order
+    }
+
+    /// Overwrites everything with zeroes. May sleep.
+    fn zero(&mut self) {
+        // SAFETY: By the type invariant these are mapped pages of a live pgmap.
+        unsafe { helpers::helper_zero_pages(self.page.as_ptr(), self.bytes()) };
+        self.contents = Contents::Zero;
+        task::cond_resched();
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant that many references are held.
+        unsafe { helpers::helper_zone_device_put_many(self.page.as_ptr(), 1 << self.order) };
+    }
+}
+
+/// A folio whose base reference this holds.
+///
+/// # Invariants
+///
+/// `pages` have the shape of one folio, on which this holds one reference. Memory whose contents
+/// are [`Contents::Foreign`] has never been mapped by a process.
+pub(crate) struct Folio {
+    pages: ManuallyDrop<Pages>,
+}
+
+/// Whether pages already form a folio of the order wanted.
+pub(super) enum Shape {
+    /// They do; all of them have been in use before.
+    Fits,
+    /// They may have any shape, and some may never have been in use.
+    Unknown,
+}
+
+impl Folio {
+    /// Makes a folio of pages that have been taken from a pool. `EBUSY` if somebody holds a
+    /// reference on one of them. May sleep.
+    ///
+    /// # Safety
+    ///
+    /// - `page` must be the first of `1 << order` pages of `pagemap`, aligned to that number, and
+    ///   `block` the buddy's block for exactly these.
+    /// - Each page's count must be 0 and its memory zero, or 1, and the page never have been in
+    ///   use since `pagemap` was made.
+    /// - A grace period must have passed since a process last had any of them mapped.
+    /// - With [`Shape::Fits`] the pages must form a folio of order `order`, of count 0.
+    pub(super) unsafe fn from_block(
+        pagemap: &Pagemap,
+        page: NonNull<bindings::page>,
+        order: u8,
+        shape: Shape,
+        block: Pin<KBox<AllocatedBlocks>>,
+    ) -> Result<Self> {
+        let nr = 1usize << order;
+        let mut contents = Contents::Zero;
+
+        match shape {
+            Shape::Fits => {
+                // SAFETY: `pagemap` is live, so the reference is to be had.
+                if !unsafe { helpers::helper_pgmap_tryget_many(pagemap.as_raw(), nr) } {
+                    return Err(ENODEV);
+                }
+                // SAFETY: By the safety requirements the count is 0.
+                unsafe { helpers::helper_page_ref_unfreeze(page.as_ptr(), 1) };
+            }
+            Shape::Unknown => {
+                for i in 0..nr {
+                    // SAFETY: There are `nr` pages of a live pgmap. A page of count 0 is nobody
+                    // else's: its flags may be written.
+                    unsafe {
+                        let this = page.as_ptr().add(i);
+                        if helpers::helper_page_ref_count(this) != 0 {
+                            contents = Contents::Foreign;
+                            if !helpers::helper_page_ref_freeze(this, 1) {
+                                // The pages before it have count 0, and so must be zero.
+                                helpers::helper_zero_pages(page.as_ptr(), i * PAGE_SIZE);
+                                return Err(EBUSY);
+                            }
+                        }
+                        // PG_reserved above all, which `memremap_pages` sets: users of GUP take it
+                        // for a page that they hold no reference on.
+                        helpers::helper_page_clear_flags(this);
+                    }
+                }
+                // SAFETY: The pages belong to `pagemap`, all have count 0, and by the safety
+                // requirements no GUP-fast walker can still be looking at an older shape.
+                unsafe {
+                    bindings::zone_device_page_init(
+                        page.as_ptr(),
+                        pagemap.as_raw(),
+                        u32::from(order),
+                    );
+                    let folio = helpers::helper_page_folio(page.as_ptr());
+                    if order > 0 {
+                        helpers::helper_folio_set_large_rmappable(folio);
+                    }
+                    bindings::folio_unlock(folio);
+                }
+            }
+        }
+
+        // INVARIANT: The pages form a folio of count 1, and either branch took `nr` references on
+        // the pgmap. Pages that were in the pool are not mapped.
+        Ok(Self {
+            pages: ManuallyDrop::new(Pages {
+                page,
+                order,
+                contents,
+                _block: block,
+            }),
+        })
+    }
+
+    /// The folio has `1 << order` pages.
+    pub(crate) fn order(&self) -> u8 {
+        self.pages.order
+    }
+
+    /// Number of pages.
+    pub(crate) fn nr_pages(&self) -> usize {
+        1 << self.pages.order
+    }
+
+    /// Size in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pages.bytes()
+    }
+
+    /// Prepares for a process to see the memory, and returns the first page. May sleep, to zero
+    /// what the device held before.
+    pub(super) fn expose(&mut self) -> NonNull<bindings::page> {
+        if self.pages.contents == Contents::Foreign {
+            self.pages.zero();
+        }
+        self.pages.contents = Contents::Owner;
+        self.pages.page
+    }
+
+    /// Takes the folio out of use if the base reference is the only one; gives it back otherwise:
+    /// somebody has it mapped or pinned, or looks at it in passing. Any context.
+    ///
+    /// `unmapped` must have been started after the last process unmapped the folio.
+    pub(crate) fn try_freeze(mut self, unmapped: GracePeriod) -> Result<FrozenFolio, Self> {
+        let page = self.pages.page.as_ptr();
+        // SAFETY: By the type invariant `page` is the head of a folio on which this holds a
+        // reference. The count is read first since a failed exchange costs a write.
+        let frozen = unsafe {
+            helpers::helper_page_ref_count(page) == 1 && helpers::helper_page_ref_freeze(page, 1)
+        };
+        if !frozen {
+            return Err(self);
+        }
+        // SAFETY: The count is 0: nobody else writes the flags. Whoever last used the folio may
+        // have left it dirty or referenced, which must not show in its next use.
+        unsafe { helpers::helper_folio_clear_flags(helpers::helper_page_folio(page)) };
+
+        // SAFETY: `self` is forgotten below, so `pages` is not used again.
+        let pages = unsafe { ManuallyDrop::take(&mut self.pages) };
+        core::mem::forget(self);
+        // INVARIANT: The count has just been frozen at 0.
+        Ok(FrozenFolio { pages, unmapped })
+    }
+}
+
+impl Drop for Folio {
+    fn drop(&mut self) {
+        let exposed = self.pages.contents == Contents::Owner;
+        let page = self.pages.page.as_ptr();
+        // SAFETY: By the type invariant this holds a reference on the folio.
+        if exposed || !unsafe { helpers::helper_page_ref_freeze(page, 1) } {
+            // Freeing memory that may be in use is not an option; losing it is.
+            pr_err!("a folio in use was dropped; its memory is lost until the next boot\n");
+            return;
+        }
+        if self.pages.contents == Contents::Foreign {
+            self.pages.zero();
+        }
+        // SAFETY: The count is 0 and `pages` is not used again.
+        unsafe { ManuallyDrop::drop(&mut self.pages) };
+    }
+}
+
+// SAFETY: A folio and its block belong to no thread; the buddy is locked when the block is freed.
+unsafe impl Send for Folio {}
+// SAFETY: Through a shared reference only fields that do not change can be read.
+unsafe impl Sync for Folio {}
+
+/// A folio that is out of use. Dropping it zeroes what an owner wrote and gives the memory back to
+/// the pool; may sleep.
+///
+/// # Invariants
+///
+/// The folio's count is 0.
+pub(crate) struct FrozenFolio {
+    pages: Pages,
+    unmapped: GracePeriod,
+}
+
+impl Drop for FrozenFolio {
+    fn drop(&mut self) {
+        if self.pages.contents != Contents::Zero {
+            self.pages.zero();
+        }
+        // A GUP-fast walker with a stale entry reads the folio's shape before it tries for a
+        // reference. It fails at the count of 0, but it must be gone before the pages get another
+        // shape. Zeroing has mostly outlasted the grace period.
+        self.unmapped.wait();
+    }
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Polled RCU grace periods.
+//!
+//! C header: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
+
+use kernel::bindings;
+
+/// A grace period that began no earlier than when this was made.
+#[derive(Clone, Copy)]
+pub(crate) struct GracePeriod(usize);
+
+impl GracePeriod {
+    /// Starts a grace period. Any context but NMI.
+    pub(crate) fn start() -> Self {
+        // SAFETY: May be called from any context in which RCU is watching.
+        Self(unsafe { bindings::start_poll_synchronize_rcu() })
+    }
+
+    /// Returns once the grace period is over; at once if it already is. May sleep.
+    pub(crate) fn wait(self) {
+        // SAFETY: The state came from `start_poll_synchronize_rcu`.
+        unsafe { bindings::cond_synchronize_rcu(self.0) };
+    }
+}
