@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What one `mmap` owns: an anonymous file and the memory behind it.
+//!
+//! # Life
+//!
+//! A Buffer has its [`Allocation`] until it is retired: by the last unmapping
+//! ([`MappedFile::release`]) or by unbind ([`LiveBuffer::retire`]), whoever comes first. Both take
+//! the allocation out under the Buffer's lock, so that one of them gets it.
+//!
+//! # Races
+//!
+//! - A fault against unbind: the fault inserts under the Buffer's lock and finds either the
+//!   allocation, and then unbind zaps after it, or none. A VMA that is linked to the file after
+//!   the zap finds none.
+//! - A 2 MiB fault against a 4 KiB fault: both hold the lock, and each looks at the page table
+//!   again under it (`abstractions/fault.rs`).
+//! - Registration against unbind: sysfs runs no `mmap` callback any more when unbind begins.
+
+use crate::{
+    abstractions::{
+        anon_file::{AnonFile, MappedFile, Mapping},
+        fault::{Fault, Outcome},
+        vma::VmaExt,
+    },
+    pool::{Allocation, Block, Pool},
+};
+use kernel::{
+    mm::virt::VmaNew,
+    new_mutex,
+    prelude::*,
+    rbtree::RBTree,
+    str::CStr,
+    sync::{Arc, ArcBorrow, Mutex},
+    ThisModule,
+};
+
+/// The Buffer.
+#[pin_data]
+pub(crate) struct Buffer {
+    // None once it is retired.
+    #[pin]
+    allocation: Mutex<Option<Allocation>>,
+}
+
+/// A Buffer that has not been released, and the mapping to zap at unbind.
+pub(crate) struct LiveBuffer {
+    buffer: Arc<Buffer>,
+    mapping: Mapping,
+}
+
+/// The Buffers of a pool, by address.
+pub(crate) struct Live(RBTree<usize, LiveBuffer>);
+
+impl Live {
+    /// No Buffers.
+    pub(crate) fn new() -> Self {
+        Self(RBTree::new())
+    }
+}
+
+impl Pool {
+    /// The `mmap` callback of `p2pmem/allocate`.
+    ///
+    /// `EINVAL` for a private mapping or one with an offset, `EACCES` for an executable one,
+    /// errors of [`Pool::alloc`]. May sleep; mmap lock held for writing.
+    pub(crate) fn map(self: &Arc<Self>, vma: &VmaNew) -> Result<AnonFile<Buffer>> {
+        if !vma.may_share() || vma.pgoff() != 0 {
+            return Err(EINVAL);
+        }
+        if vma.executable() {
+            return Err(EACCES);
+        }
+        vma.try_clear_mayexec()?;
+
+        let allocation = self.alloc(vma.start(), vma.end() - vma.start())?;
+        let buffer = Arc::pin_init(
+            pin_init!(Buffer {
+                allocation <- new_mutex!(Some(allocation)),
+            }),
+            GFP_KERNEL,
+        )?;
+        let file = AnonFile::new(buffer.clone())?;
+        self.live.lock().0.try_create_and_insert(
+            Arc::as_ptr(&buffer) as usize,
+            LiveBuffer {
+                buffer,
+                mapping: file.mapping(),
+            },
+            GFP_KERNEL,
+        )?;
+        Ok(file)
+    }
+
+    /// Takes a Buffer out of the live ones.
+    pub(crate) fn pop_live(&self) -> Option<LiveBuffer> {
+        let mut live = self.live.lock();
+        let key = *live.0.keys().next()?;
+        live.0.remove(&key)
+    }
+}
+
+impl LiveBuffer {
+    /// Takes the memory away from whoever still maps it. May sleep.
+    pub(crate) fn retire(self) {
+        // First no more entries, then no entries, then the memory is the worker's.
+        let allocation = self.buffer.allocation.lock().take();
+        self.mapping.zap();
+        drop(allocation);
+    }
+}
+
+/// Finds the block that page `offset` of the mapping lies in.
+fn find(blocks: &mut [Block], offset: usize) -> Option<&mut Block> {
+    let after = blocks.partition_point(|block| block.start <= offset);
+    blocks.get_mut(after.checked_sub(1)?)
+}
+
+impl MappedFile for Buffer {
+    const NAME: &'static CStr = c"[p2pmem]";
+    const MODULE: &'static ThisModule = &crate::THIS_MODULE;
+
+    fn fault(this: ArcBorrow<'_, Self>, fault: &mut Fault<'_>) -> Outcome {
+        let offset = fault.page_offset();
+        let mut allocation = this.allocation.lock();
+        let Some(allocation) = &mut *allocation else {
+            return Outcome::SIGBUS;
+        };
+        match find(allocation.blocks_mut(), offset) {
+            Some(Block {
+                start,
+                folio: Some(folio),
+                ..
+            }) => fault.insert_page(folio, offset - *start),
+            _ => Outcome::SIGBUS,
+        }
+    }
+
+    fn huge_fault(this: ArcBorrow<'_, Self>, fault: &mut Fault<'_>) -> Outcome {
+        let mut allocation = this.allocation.lock();
+        let Some(allocation) = &mut *allocation else {
+            return Outcome::SIGBUS;
+        };
+        match find(allocation.blocks_mut(), fault.page_offset()) {
+            Some(Block {
+                start,
+                folio: Some(folio),
+                ..
+            }) => fault.insert_huge(folio, *start),
+            _ => Outcome::FALLBACK,
+        }
+    }
+
+    fn release(this: ArcBorrow<'_, Self>) {
+        // The locks are not held while the memory is handed over.
+        let allocation = this.allocation.lock().take();
+        if let Some(allocation) = allocation {
+            let key = Arc::as_ptr(&Arc::from(this)) as usize;
+            let live = allocation.pool().live.lock().0.remove(&key);
+            drop(live);
+        }
+    }
+}
