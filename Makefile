@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+#   make             p2pmem.ko for the running kernel (or KDIR=DIRECTORY)
+#   make install     install it for that kernel
+#
+# Everything below runs in the sandbox, which is set up at the first use:
+#
+#   make demo        see an RDMA application use an emulated drive's memory
+#   make check       every test; ends with a line of counts
+#   make shell       a shell in the guest
+#   make module      p2pmem.ko for the guest's kernel
+#   make selftests   the tests' own program
+#   make fmt         check the formatting of Rust code (FIX=1: correct it)
+#   make clippy      lint the module and the selftests
+#   make clean       remove what was built in this directory
+
+KDIR ?= /lib/modules/$(shell uname -r)/build
+
+kbuild = $(MAKE) -C "$(KDIR)" M="$(CURDIR)"
+sandbox := $(if $(P2PMEM_INSIDE),,scripts/sandbox run)
+cargo_flags := --release --locked --manifest-path selftests/Cargo.toml
+rust_files = $(shell find src selftests/*.rs selftests/src selftests/tests -name '*.rs' ! -name generated.rs)
+
+all:
+	@scripts/check-kernel "$(KDIR)"
+	+$(kbuild) modules
+
+install: all
+	+$(kbuild) modules_install
+
+demo: selftests
+	scripts/vm --timeout 900 -- scripts/demo
+
+check:
+	@scripts/check
+
+shell:
+	scripts/vm
+
+module:
+	@$(sandbox) make --no-print-directory $(if $(findstring s,$(firstword -$(MAKEFLAGS))),-s) all
+
+selftests:
+	$(sandbox) cargo build $(cargo_flags)
+
+fmt:
+	@$(sandbox) rustfmt --edition 2021 $(if $(FIX),,--check) $(rust_files)
+
+# Module and lints are built into the same objects, so that one run makes the other's stale.
+clippy:
+ifdef P2PMEM_INSIDE
+	+$(kbuild) CLIPPY=1 W=e modules
+	cargo clippy $(cargo_flags) --all-targets -- -D warnings
+else
+	@$(sandbox) make --no-print-directory clippy
+endif
+
+clean:
+	find . -path ./.git -prune -o \( -name '*.o' -o -name '.*.cmd' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' \
+		-o -name modules.order -o -name Module.symvers -o -name generated.rs \) -exec rm -f {} +
+	rm -rf selftests/target
+
+.PHONY: all install demo check shell module selftests fmt clippy clean
