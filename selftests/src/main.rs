@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests of p2pmem.ko, run as root in the guest of `scripts/vm`.
+//!
+//! ```text
+//! p2pmem-selftest [--module FILE] [FILTER] [options of libtest, as --list or --exact]
+//! ```
+//!
+//! The tests of one subject are one file in `tests/`; the files here are their vocabulary.
+//! The last line is `N passed, N failed`.
+
+mod child;
+mod device;
+mod disk;
+mod harness;
+mod helper;
+mod kmsg;
+mod mapping;
+mod module;
+mod pagemap;
+mod pattern;
+mod poll;
+mod smaps;
+mod tests;
+mod thp;
+mod uring;
+mod verbs;
+
+use libtest_mimic::{Arguments, Trial};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The trials for the functions of the modules in `tests`, in that order.
+macro_rules! trials {
+    ($($subject:ident: $($test:ident)*;)*) => {
+        vec![$($(harness::trial(
+            concat!(stringify!($subject), "::", stringify!($test)),
+            tests::$subject::$test,
+        )),*),*]
+    };
+}
+
+fn trials() -> Vec<Trial> {
+    trials! {
+        loading:
+            loads_and_unloads_without_a_warning
+            has_no_alias
+            rmmod_is_refused_while_a_mapping_lives
+            rmmod_unbinds_a_device
+            rmmod_does_not_take_pinned_memory_away;
+        binding:
+            binds_only_by_driver_override
+            nvme_controller_memory_buffer
+            nvme_controller_memory_buffer_of_before_1_4
+            plain_prefetchable_bar
+            largest_prefetchable_bar_among_others
+            parameter_bar_chooses_the_bar
+            two_devices_at_once
+            sysfs_files_have_their_modes_and_formats
+            available_counts_whole_pages
+            mappings_do_not_overlap
+            group_permission_gives_allocate;
+        vma_rules:
+            flags_are_those_of_ordinary_memory
+            each_mapping_has_a_file_of_its_own
+            pages_come_at_first_touch_or_with_map_populate
+            rss_returns_to_what_it_was;
+        bad_input:
+            map_private
+            offset_not_zero
+            prot_exec
+            prot_exec_by_mprotect
+            longer_than_available
+            available_in_pieces_is_available
+            file_that_was_opened_before_unbind
+            file_that_is_open_for_reading_only
+            nvme_controller_without_cmb
+            bar_smaller_than_2_mib
+            bar_without_an_address
+            parameter_bar_out_of_range
+            parameter_bar_is_an_io_bar
+            parameter_bar_is_too_small
+            parameter_bar_is_not_there;
+        huge:
+            entries_when_the_setting_is_always
+            entries_when_the_setting_is_madvise
+            entries_when_the_setting_is_never
+            entries_of_a_controller_memory_buffer
+            entries_of_a_mapping_of_the_whole_device
+            entries_whoever_touches_first
+            no_entries_where_madvise_forbids_them
+            entries_may_be_split;
+        memory_calls:
+            fork_shares
+            memory_of_a_child_outlives_the_parents_mapping
+            partial_munmap_leaves_the_rest
+            mremap_moves
+            mremap_moves_a_part
+            mremap_shrinks_but_does_not_grow_or_duplicate
+            madv_dontneed_keeps_the_memory
+            madvise_does_no_harm
+            madv_dontfork_is_followed
+            mlock_and_munlock
+            mprotect
+            mprotect_makes_a_readable_mapping_writable
+            msync
+            proc_pid_mem
+            smaps_pagemap_and_numa_maps_can_be_read
+            contents_are_left_out_of_core_dumps
+            many_mappings_at_once;
+        pinning:
+            registration_succeeds
+            registration_of_the_kernels_own_p2pmem_fails
+            rdma_from_device_memory_to_ram
+            rdma_from_ram_to_device_memory
+            rdma_within_device_memory
+            rdma_between_two_devices
+            io_uring_fixed_buffers
+            io_uring_fixed_buffers_in_a_cmb
+            o_direct
+            process_vm_readv_and_writev
+            vmsplice
+            read_and_write;
+        tools:
+            ib_write_bw
+            fio;
+        quarantine:
+            munmap_does_not_wait_for_pins
+            registered_memory_is_kept_from_others
+            fixed_buffers_are_kept_from_others
+            registered_memory_of_a_cmb_is_kept_from_others
+            one_pinned_page_does_not_keep_all_the_rest
+            the_last_of_several_pins_counts
+            pages_in_a_pipe_are_kept_from_others
+            pages_of_a_process_that_has_exited_are_kept_from_others
+            memory_of_a_killed_process_comes_back;
+        zeroing:
+            contents_of_before_binding_are_not_seen
+            contents_of_a_cmb_before_binding_are_not_seen
+            contents_of_before_binding_are_not_seen_in_small_mappings
+            contents_of_the_last_owner_are_not_seen
+            contents_of_the_last_owner_of_a_cmb_are_not_seen
+            contents_are_not_seen_however_soon_it_is_mapped_again
+            contents_written_through_a_pin_after_munmap_are_not_seen
+            contents_are_gone_after_unbind
+            contents_are_gone_after_unbind_of_mapped_memory
+            contents_of_a_cmb_are_gone_after_unbind
+            contents_written_through_a_pin_during_unbind_are_gone_after_it;
+        unbind:
+            mapped_memory_gives_sigbus_after_it
+            inherited_and_moved_memory_gives_sigbus_after_it
+            waits_for_a_registration_of_mapped_memory
+            waits_for_a_registration_of_unmapped_memory
+            waits_for_io_uring_with_mapped_memory
+            waits_for_io_uring_with_unmapped_memory
+            says_every_ten_seconds_that_it_waits
+            says_nothing_when_nothing_is_pinned
+            ends_when_the_holder_is_killed
+            leaves_pinned_memory_alone_while_it_waits
+            gives_the_controller_back_to_nvme
+            works_two_hundred_times
+            comes_with_the_removal_of_the_device;
+    }
+}
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<String> = std::env::args().collect();
+    if arguments.get(1).is_some_and(|first| first == helper::FLAG) {
+        return helper::main(&arguments[2..]);
+    }
+
+    let mut module = PathBuf::from("p2pmem.ko");
+    if let Some(at) = arguments.iter().position(|a| a == "--module") {
+        arguments.remove(at);
+        if at == arguments.len() {
+            eprintln!("--module needs a file");
+            return ExitCode::FAILURE;
+        }
+        module = PathBuf::from(arguments.remove(at));
+    }
+    module::set_file(module);
+
+    match harness::run(Arguments::from_iter(arguments), trials()) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("p2pmem-selftest: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Waiting for something to become true, with a deadline.
+//!
+//! Nothing in these tests sleeps for a fixed time and calls that a proof.
+
+use anyhow::{bail, Result};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Generous: the guest may be emulated on a busy machine.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+const INTERVAL: Duration = Duration::from_millis(10);
+
+/// Waits until `ready` gives a value.
+pub fn until_some<T>(what: &str, mut ready: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        // Look at the clock first: a stall between it and a look that fails
+        // must not count as the thing having been too slow.
+        let late = start.elapsed() > DEADLINE;
+        if let Some(value) = ready()? {
+            return Ok(value);
+        }
+        if late {
+            bail!("not within {} s: {what}", DEADLINE.as_secs());
+        }
+        sleep(INTERVAL);
+    }
+}
+
+/// Waits until `ready` says so.
+pub fn until(what: &str, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
+    until_some(what, || Ok(ready()?.then_some(())))
+}

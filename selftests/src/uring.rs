@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! io_uring with one fixed (registered, long-term pinned) buffer.
+
+use crate::mapping::Mapping;
+use anyhow::{ensure, Context, Result};
+use io_uring::{opcode, types::Fd, IoUring};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+
+/// A ring whose fixed buffer 0 is a mapping's memory, mapped or not any more.
+pub struct Ring {
+    ring: IoUring,
+    buffer: Range<usize>,
+}
+
+impl Ring {
+    pub fn with_buffer(mapping: &Mapping) -> Result<Ring> {
+        let ring = IoUring::new(8).context("io_uring_setup")?;
+        let iovec = libc::iovec {
+            iov_base: mapping.address() as *mut _,
+            iov_len: mapping.len(),
+        };
+        // SAFETY: the kernel pins the pages and uses those, whatever becomes of the addresses.
+        // Nothing has a Rust reference into them.
+        unsafe { ring.submitter().register_buffers(&[iovec]) }
+            .context("io_uring: registering a buffer")?;
+        Ok(Ring {
+            ring,
+            buffer: mapping.range(),
+        })
+    }
+
+    /// From the file to the buffer at `offsets`.
+    pub fn read_fixed(&mut self, file: &File, offsets: Range<usize>, at: u64) -> Result<()> {
+        let (start, len) = self.part(&offsets);
+        let read = opcode::ReadFixed::new(Fd(file.as_raw_fd()), start as *mut u8, len, 0);
+        self.run(read.offset(at).build(), len).context("READ_FIXED")
+    }
+
+    /// From the buffer at `offsets` to the file.
+    pub fn write_fixed(&mut self, file: &File, offsets: Range<usize>, at: u64) -> Result<()> {
+        let (start, len) = self.part(&offsets);
+        let write = opcode::WriteFixed::new(Fd(file.as_raw_fd()), start as *const u8, len, 0);
+        self.run(write.offset(at).build(), len)
+            .context("WRITE_FIXED")
+    }
+
+    fn part(&self, offsets: &Range<usize>) -> (usize, u32) {
+        assert!(offsets.end <= self.buffer.len());
+        (self.buffer.start + offsets.start, offsets.len() as u32)
+    }
+
+    fn run(&mut self, entry: io_uring::squeue::Entry, len: u32) -> Result<()> {
+        // SAFETY: the entry's memory is the registered buffer, which lives as long as the ring.
+        unsafe { self.ring.submission().push(&entry) }.context("submission queue")?;
+        self.ring.submit_and_wait(1).context("io_uring_enter")?;
+        let result = self
+            .ring
+            .completion()
+            .next()
+            .context("no completion")?
+            .result();
+        ensure!(result >= 0, io::Error::from_raw_os_error(-result));
+        ensure!(result as u32 == len, "{result} bytes instead of {len}");
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The module's own `src/layout.rs`, compiled here and held against naive models.
+
+#[path = "../../src/layout.rs"]
+#[allow(dead_code)]
+mod layout;
+
+use layout::{whole_chunks, Layout, CHUNK, MAX_ORDER};
+use proptest::prelude::*;
+
+/// Every order that fits at `page`, tried one after the other.
+fn naive_order(page: usize, left: usize) -> u8 {
+    (0..=MAX_ORDER)
+        .rev()
+        .find(|&order| page % (1 << order) == 0 && 1 << order <= left)
+        .expect("order 0 always fits")
+}
+
+proptest! {
+    #[test]
+    fn blocks_are_the_largest_that_address_and_length_allow(
+        first in 0usize..1 << 36,
+        pages in 0usize..20_000,
+    ) {
+        let mut expected = 0;
+        for (offset, order) in Layout::new(first, pages) {
+            prop_assert_eq!(offset, expected);
+            prop_assert_eq!(order, naive_order(first + offset, pages - offset));
+            expected += 1 << order;
+        }
+        prop_assert_eq!(expected, pages);
+    }
+
+    #[test]
+    fn every_whole_aligned_chunk_of_a_mapping_is_one_block(
+        first in 0usize..1 << 36,
+        pages in 0usize..20_000,
+    ) {
+        let chunk = 1usize << MAX_ORDER;
+        let whole: Vec<usize> = (first.div_ceil(chunk)..(first + pages) / chunk)
+            .map(|number| number * chunk - first)
+            .collect();
+        let blocks: Vec<usize> = Layout::new(first, pages)
+            .filter(|&(_, order)| order == MAX_ORDER)
+            .map(|(offset, _)| offset)
+            .collect();
+        prop_assert_eq!(blocks, whole);
+    }
+
+    #[test]
+    fn an_extent_keeps_exactly_its_whole_chunks(
+        start in 0u64..64,
+        len in 0u64..64,
+        offset in 0u64..80,
+        size in 0u64..80,
+    ) {
+        // In units of a quarter of a chunk, so that every kind of overlap comes up.
+        let unit = CHUNK / 4;
+        let bar = start * unit..(start + len) * unit;
+        let inside = |address: u64| {
+            address >= bar.start + offset * unit
+                && address + CHUNK <= bar.end.min(bar.start + (offset + size) * unit)
+        };
+        let chunks: Vec<u64> = (0..64 * 4).map(|i| i * CHUNK).filter(|&a| inside(a)).collect();
+        let expected = chunks.first().zip(chunks.last()).map(|(first, last)| {
+            first - bar.start..last + CHUNK - bar.start
+        });
+        prop_assert_eq!(whole_chunks(bar.clone(), offset * unit, size * unit), expected);
+    }
+
+    #[test]
+    fn registers_that_tell_nonsense_do_no_harm(
+        start in any::<u64>(),
+        len in any::<u64>(),
+        offset in any::<u64>(),
+        size in any::<u64>(),
+    ) {
+        let bar = start..start.saturating_add(len);
+        if let Some(range) = whole_chunks(bar.clone(), offset, size) {
+            prop_assert!(range.start < range.end);
+            prop_assert!(bar.start + range.end <= bar.end);
+            prop_assert_eq!((bar.start + range.start) % CHUNK, 0);
+            prop_assert_eq!((bar.start + range.end) % CHUNK, 0);
+        }
+    }
+}
