@@ -48,15 +48,30 @@ impl Iterator for Layout {
     }
 }
 
+/// Why an extent of a BAR cannot be donated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Misfit {
+    /// The BAR has room for a chunk but does not begin on a multiple of [`CHUNK`].
+    Unaligned,
+    /// Not a single whole chunk is in the extent.
+    TooSmall,
+}
+
 /// The whole chunks in an extent of a BAR.
 ///
 /// `bar` are the BAR's addresses; the extent is given by its offset in it and its size, and is cut
 /// where it goes beyond the BAR. Returns offsets in the BAR that begin and end on a multiple of
-/// [`CHUNK`] of address, or `None` if not a single chunk is in it.
-pub(crate) fn whole_chunks(bar: Range<u64>, offset: u64, size: u64) -> Option<Range<u64>> {
-    let start = bar.start.checked_add(offset)?;
-    let end = start.saturating_add(size).min(bar.end);
-    let start = start.checked_next_multiple_of(CHUNK)?;
-    let end = end - end % CHUNK;
-    (start < end).then(|| start - bar.start..end - bar.start)
+/// [`CHUNK`] of address.
+pub(crate) fn whole_chunks(bar: Range<u64>, offset: u64, size: u64) -> Result<Range<u64>, Misfit> {
+    let chunks = || {
+        let start = bar.start.checked_add(offset)?;
+        let end = start.saturating_add(size).min(bar.end);
+        let start = start.checked_next_multiple_of(CHUNK)?;
+        let end = end - end % CHUNK;
+        (start < end).then(|| start - bar.start..end - bar.start)
+    };
+    if bar.start % CHUNK != 0 && bar.end.saturating_sub(bar.start) >= CHUNK {
+        return Err(Misfit::Unaligned);
+    }
+    chunks().ok_or(Misfit::TooSmall)
 }

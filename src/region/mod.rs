@@ -7,7 +7,7 @@ mod nvme_regs;
 
 use crate::{
     abstractions::pci::{bar_info, is_forgotten, EnabledMemory, BARS},
-    layout,
+    layout::{self, Misfit},
 };
 use core::ops::Range;
 use kernel::{
@@ -64,8 +64,8 @@ pub(crate) enum Unusable {
     NotAssigned(u32),
     /// The BAR does not begin on a multiple of 2 MiB.
     NotAligned(u32, u64),
-    /// There is no whole aligned 2 MiB in it.
-    TooSmall(u32, u64),
+    /// There is no whole aligned 2 MiB in it: BAR, offset and size in bytes.
+    TooSmall(u32, u64, u64),
     /// The controller has no memory buffer.
     NoBuffer,
     /// It has one that nobody else may use.
@@ -89,9 +89,9 @@ impl fmt::Display for Unusable {
             Self::NotAligned(bar, start) => {
                 write!(f, "BAR {bar} at {start:#x} is not aligned to 2 MiB")
             }
-            Self::TooSmall(bar, size) => write!(
+            Self::TooSmall(bar, offset, size) => write!(
                 f,
-                "BAR {bar} offers {} KiB, less than one aligned 2 MiB",
+                "{} KiB at offset {offset:#x} of BAR {bar} hold no whole aligned 2 MiB",
                 size / 1024
             ),
             Self::NoBuffer => write!(f, "the controller has no CMB (controller memory buffer)"),
@@ -195,9 +195,10 @@ fn extent(
     if !info.is_memory() || info.len == 0 {
         return Err(missing(pdev, bar));
     }
-    if info.start % layout::CHUNK != 0 && info.len >= layout::CHUNK {
-        return Err(Unusable::NotAligned(bar, info.start));
-    }
-    layout::whole_chunks(info.start..info.start + info.len, offset, size)
-        .ok_or(Unusable::TooSmall(bar, size.min(info.len)))
+    layout::whole_chunks(info.start..info.start + info.len, offset, size).map_err(|misfit| {
+        match misfit {
+            Misfit::Unaligned => Unusable::NotAligned(bar, info.start),
+            Misfit::TooSmall => Unusable::TooSmall(bar, offset, size),
+        }
+    })
 }
