@@ -111,7 +111,11 @@ pub fn fio() -> Result<()> {
             Command::new("fio")
                 .args(["--name=selftest", "--direct=1", "--ioengine=libaio"])
                 .args(["--rw=randwrite", "--bs=64k", "--iodepth=4"])
-                .args(["--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0"])
+                .args([
+                    "--verify=crc32c",
+                    "--verify_fatal=1",
+                    "--verify_state_save=0",
+                ])
                 .arg(format!("--size={size}"))
                 .arg(format!("--filename={}", disk.display()))
                 .arg(format!("--iomem=mmapshared:{}", allocate_file(pci))),
