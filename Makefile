@@ -7,6 +7,7 @@
 #
 #   make demo        see an RDMA application use an emulated drive's memory
 #   make check       every test; ends with a line of counts
+#   make check-debug the tests in the guest on a kernel that looks for bugs
 #   make shell       a shell in the guest
 #   make module      p2pmem.ko for the guest's kernel
 #   make selftests   the tests' own program
@@ -34,6 +35,9 @@ demo: selftests
 check:
 	@scripts/check
 
+check-debug:
+	@scripts/check debug
+
 shell:
 	scripts/vm
 
@@ -60,4 +64,4 @@ clean:
 		-o -name modules.order -o -name Module.symvers -o -name generated.rs \) -exec rm -f {} +
 	rm -rf selftests/target
 
-.PHONY: all install demo check shell module selftests fmt clippy clean
+.PHONY: all install demo check check-debug shell module selftests fmt clippy clean
