@@ -6,27 +6,11 @@
 //! p2pmem-selftest [--module FILE] [FILTER] [options of libtest, as --list or --exact]
 //! ```
 //!
-//! The tests of one subject are one file in `tests/`; the files here are their vocabulary.
+//! The tests of one subject are one file in `tests/`.
 //! The last line is `N passed, N failed`.
 
-mod child;
-mod device;
-mod disk;
-mod harness;
-mod helper;
-mod kmsg;
-mod mapping;
-mod module;
-mod pagemap;
-mod pattern;
-mod poll;
-mod smaps;
-mod tests;
-mod thp;
-mod uring;
-mod verbs;
-
 use libtest_mimic::{Arguments, Trial};
+use p2pmem_selftests::{harness, helper, module, tests};
 use std::path::PathBuf;
 use std::process::ExitCode;
 

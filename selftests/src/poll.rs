@@ -11,11 +11,14 @@ use std::time::{Duration, Instant};
 /// Generous: the guest may be emulated on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-const INTERVAL: Duration = Duration::from_millis(10);
+/// The first pause between two looks, and the longest; each is twice the one before.
+const SHORTEST: Duration = Duration::from_micros(50);
+const LONGEST: Duration = Duration::from_millis(10);
 
 /// Waits until `ready` gives a value.
 pub fn until_some<T>(what: &str, mut ready: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let start = Instant::now();
+    let mut pause = SHORTEST;
     loop {
         // Look at the clock first: a stall between it and a look that fails
         // must not count as the thing having been too slow.
@@ -26,7 +29,8 @@ pub fn until_some<T>(what: &str, mut ready: impl FnMut() -> Result<Option<T>>) -
         if late {
             bail!("not within {} s: {what}", DEADLINE.as_secs());
         }
-        sleep(INTERVAL);
+        sleep(pause);
+        pause = (pause * 2).min(LONGEST);
     }
 }
 

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The vocabulary of the programs that test p2pmem.ko in the guest of `scripts/vm`: devices,
+//! mappings, and every way to pin one.
+
+pub mod child;
+pub mod device;
+pub mod disk;
+pub mod harness;
+pub mod helper;
+pub mod kmsg;
+pub mod mapping;
+pub mod module;
+pub mod pagemap;
+pub mod pattern;
+pub mod poll;
+pub mod smaps;
+pub mod tests;
+pub mod thp;
+pub mod uring;
+pub mod verbs;
