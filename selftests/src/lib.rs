@@ -3,6 +3,7 @@
 //! The vocabulary of the programs that test p2pmem.ko in the guest of `scripts/vm`: devices,
 //! mappings, and every way to pin one.
 
+pub mod aio;
 pub mod child;
 pub mod device;
 pub mod disk;
@@ -14,7 +15,9 @@ pub mod module;
 pub mod pagemap;
 pub mod pattern;
 pub mod poll;
+pub mod random;
 pub mod smaps;
+pub mod stress;
 pub mod tests;
 pub mod thp;
 pub mod uring;

@@ -86,8 +86,13 @@ impl Drop for Domain {
 pub struct Rdma(Rc<Domain>);
 
 impl Rdma {
+    /// Makes the device if it is not there, and opens it.
     pub fn open() -> Result<Rdma> {
         set_up_device()?;
+        Rdma::open_existing()
+    }
+
+    pub fn open_existing() -> Result<Rdma> {
         let context = Device(open_device()?);
         // SAFETY: the context is open.
         let pd = unsafe { sys::ibv_alloc_pd(context.0.as_ptr()) };
@@ -103,7 +108,11 @@ impl Rdma {
     }
 
     pub fn register_part(&self, mapping: &Mapping, offsets: Range<usize>) -> nix::Result<Region> {
-        let range = mapping.addresses(&offsets);
+        self.register_range(mapping.addresses(&offsets))
+    }
+
+    /// The same for addresses.
+    pub fn register_range(&self, range: Range<usize>) -> nix::Result<Region> {
         let access = sys::IBV_ACCESS_LOCAL_WRITE
             | sys::IBV_ACCESS_REMOTE_WRITE
             | sys::IBV_ACCESS_REMOTE_READ;

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the processes of a run share: counts, and where each owner's mapping is at the moment.
+
+use super::stamp::{Stamp, Word};
+use anyhow::{Context, Result};
+use std::fmt::{self, Write};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Owners there may be in a run.
+pub const MAX_OWNERS: usize = 64;
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// Mapped, stamped, pinned, unmapped, and looked at through the pin.
+    Cycles,
+    Registered,
+    Fixed,
+    DirectWrite,
+    DirectRead,
+    Spliced,
+    /// process_vm_readv of another process's memory.
+    Readv,
+    /// Read of another process's /proc/PID/mem.
+    ProcMem,
+    Forked,
+    Moved,
+    Split,
+    DontNeed,
+    /// Mapped by one that does nothing else.
+    Grabbed,
+    NoMemory,
+    /// Calls that failed because the device was gone.
+    Gone,
+    Killed,
+    Words,
+}
+
+impl Count {
+    const ALL: [(Count, &str); 17] = [
+        (Count::Cycles, "cycles"),
+        (Count::Registered, "ibv_reg_mr"),
+        (Count::Fixed, "fixed buffers"),
+        (Count::DirectWrite, "O_DIRECT writes"),
+        (Count::DirectRead, "O_DIRECT reads"),
+        (Count::Spliced, "vmsplices"),
+        (Count::Readv, "process_vm_readv"),
+        (Count::ProcMem, "/proc/pid/mem"),
+        (Count::Forked, "forks"),
+        (Count::Moved, "mremaps"),
+        (Count::Split, "splits"),
+        (Count::DontNeed, "MADV_DONTNEED"),
+        (Count::Grabbed, "other allocations"),
+        (Count::NoMemory, "ENOMEM"),
+        (Count::Gone, "device gone"),
+        (Count::Killed, "SIGKILL"),
+        (Count::Words, "words checked"),
+    ];
+}
+
+/// What is known of one owner.
+#[derive(Default)]
+pub struct Owner {
+    pub pid: AtomicU32,
+    /// Where its mapping is, or was a moment ago; others look there.
+    pub address: AtomicU64,
+    pub len: AtomicU64,
+    pub generation: AtomicU64,
+    /// Its device went away while it had the mapping.
+    pub lost: AtomicBool,
+    /// It has let go of everything, as [`Board::pause`] asks.
+    pub idle: AtomicBool,
+}
+
+/// The shared page.
+pub struct Board {
+    pub stop: AtomicBool,
+    /// Everyone shall let go of everything and wait.
+    pub pause: AtomicBool,
+    /// The device is taken away now and then: calls on it may fail.
+    pub device_may_go: AtomicBool,
+    pub owners: [Owner; MAX_OWNERS],
+    mismatches: AtomicU64,
+    counts: [AtomicU64; Count::ALL.len()],
+}
+
+impl Board {
+    /// A board that all processes forked from this one share.
+    pub fn new() -> Result<&'static Board> {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        // SAFETY: new memory, large enough and page-aligned, which is never unmapped. It is
+        // zeroed, and that is a valid `Board`: it has only atomics.
+        unsafe {
+            let address = libc::mmap(ptr::null_mut(), size_of::<Board>(), prot, flags, -1, 0);
+            let address = nix::errno::Errno::result(address).context("the board")?;
+            Ok(&*address.cast::<Board>())
+        }
+    }
+
+    pub fn add(&self, count: Count, n: u64) {
+        self.counts[count as usize].fetch_add(n, Relaxed);
+    }
+
+    pub fn get(&self, count: Count) -> u64 {
+        self.counts[count as usize].load(Relaxed)
+    }
+
+    pub fn mismatches(&self) -> u64 {
+        self.mismatches.load(Relaxed)
+    }
+
+    pub fn stopped(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+
+    /// Fails the run. Allocates nothing: forked children of a threaded process call it too.
+    pub fn mismatch(&self, what: &str, owner: usize, index: usize, found: u64, expected: u64) {
+        // The first few say it all.
+        if self.mismatches.fetch_add(1, Relaxed) < 8 {
+            let mut line = Line::default();
+            // What does not fit into the line is cut off.
+            let _ = writeln!(
+                line,
+                "MISMATCH {what}, owner {owner}, word {index}: {} instead of {}",
+                Word(found),
+                Word(expected)
+            );
+            line.print();
+        }
+        self.stop.store(true, Relaxed);
+    }
+
+    /// Fails the run if the words are not a stamp's from its word `first` on.
+    pub fn check(&self, what: &str, stamp: Stamp, first: usize, words: impl Iterator<Item = u64>) {
+        if let Some((index, found)) = self.first_wrong(stamp, first, words) {
+            self.mismatch(what, stamp.owner, index, found, stamp.word(index));
+        }
+    }
+
+    /// The same for words of a mapping, in whose place there is other memory once it is lost.
+    pub fn check_mapped(
+        &self,
+        what: &str,
+        stamp: Stamp,
+        first: usize,
+        words: impl Iterator<Item = u64>,
+    ) {
+        if let Some((index, found)) = self.first_wrong(stamp, first, words) {
+            if !self.owners[stamp.owner].lost.load(Relaxed) {
+                self.mismatch(what, stamp.owner, index, found, stamp.word(index));
+            }
+        }
+    }
+
+    fn first_wrong(
+        &self,
+        stamp: Stamp,
+        first: usize,
+        words: impl Iterator<Item = u64>,
+    ) -> Option<(usize, u64)> {
+        let mut checked = 0;
+        let wrong = words.enumerate().find_map(|(i, found)| {
+            checked += 1;
+            (found != stamp.word(first + i)).then_some((first + i, found))
+        });
+        self.add(Count::Words, checked);
+        wrong
+    }
+}
+
+impl fmt::Display for Board {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (count, name) in Count::ALL {
+            match self.get(count) {
+                0 => {}
+                n => write!(f, "{n} {name}, ")?,
+            }
+        }
+        write!(f, "{} mismatches", self.mismatches())
+    }
+}
+
+/// A line of text without an allocator.
+struct Line {
+    text: [u8; 256],
+    len: usize,
+}
+
+impl Default for Line {
+    fn default() -> Line {
+        Line {
+            text: [0; 256],
+            len: 0,
+        }
+    }
+}
+
+impl Write for Line {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let room = &mut self.text[self.len..];
+        let n = s.len().min(room.len());
+        room[..n].copy_from_slice(&s.as_bytes()[..n]);
+        self.len += n;
+        Ok(())
+    }
+}
+
+impl Line {
+    fn print(&self) {
+        // SAFETY: writes bytes that are there.
+        unsafe { libc::write(2, self.text.as_ptr().cast(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_count_has_its_name() {
+        for (i, (count, _)) in Count::ALL.iter().enumerate() {
+            assert_eq!(*count as usize, i);
+        }
+    }
+
+    #[test]
+    fn a_wrong_word_stops_the_run() {
+        let board = Board::new().unwrap();
+        let stamp = Stamp {
+            owner: 1,
+            generation: 5,
+        };
+        let words = |index: usize| stamp.word(index);
+        board.check("test", stamp, 2, (2..10).map(words));
+        assert!(!board.stopped());
+        board.owners[1].lost.store(true, Relaxed);
+        board.check_mapped("test", stamp, 2, (3..10).map(words));
+        assert!(!board.stopped());
+        board.check("test", stamp, 2, (3..10).map(words));
+        assert!(board.stopped());
+        assert_eq!(board.mismatches(), 1);
+    }
+}
