@@ -15,6 +15,7 @@ pub mod module;
 pub mod pagemap;
 pub mod pattern;
 pub mod poll;
+pub mod qmp;
 pub mod random;
 pub mod smaps;
 pub mod stress;
