@@ -32,6 +32,9 @@ pub const SMALL: Pci = Pci("0000:00:15.0");
 pub const MIXED: Pci = Pci("0000:00:16.0");
 /// Has a large memory BAR that got no address.
 pub const UNASSIGNED: Pci = Pci("0000:00:17.0");
+/// What is in the slot of [`crate::hotplug`]: an NVMe controller with a disk and a CMB of 16 MiB.
+/// Behind the only bridge, so the bus is always this one.
+pub const HOT: Pci = Pci("0000:01:00.0");
 
 /// One line of a device's `resource` file.
 pub struct Bar {
@@ -287,6 +290,9 @@ impl Bound {
     }
 
     fn restore(&self) -> Result<()> {
+        if !self.pci.exists() {
+            return Ok(());
+        }
         if self.pci.driver() != self.home {
             self.pci.unbind()?;
         }

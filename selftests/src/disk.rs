@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The guest's NVMe disk, a scratch disk, read and written with O_DIRECT.
+//! The guest's NVMe disks, scratch disks, read and written with O_DIRECT.
 
 use crate::device::{Pci, DISK};
 use crate::poll;
@@ -29,9 +29,14 @@ fn find(pci: Pci) -> Option<PathBuf> {
     })
 }
 
-/// The disk, past the page cache.
+/// The disk that no test takes from the nvme driver, past the page cache.
 pub fn open() -> Result<File> {
-    let path = block_device(DISK)?;
+    open_of(DISK)
+}
+
+/// The disk of a controller, past the page cache.
+pub fn open_of(pci: Pci) -> Result<File> {
+    let path = block_device(pci)?;
     File::options()
         .read(true)
         .write(true)

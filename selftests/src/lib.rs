@@ -9,6 +9,7 @@ pub mod device;
 pub mod disk;
 pub mod harness;
 pub mod helper;
+pub mod hotplug;
 pub mod kmsg;
 pub mod mapping;
 pub mod module;
