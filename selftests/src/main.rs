@@ -144,6 +144,18 @@ fn trials() -> Vec<Trial> {
             gives_the_controller_back_to_nvme
             works_two_hundred_times
             comes_with_the_removal_of_the_device;
+        removal:
+            of_a_device_that_nobody_uses
+            of_a_device_whose_memory_is_mapped
+            waits_for_a_registration_of_mapped_memory
+            waits_for_io_uring_with_unmapped_memory
+            waits_for_o_direct_in_flight
+            waits_for_io_uring_in_flight
+            without_warning_while_memory_is_mapped
+            without_warning_waits_for_a_registration
+            without_warning_waits_for_io_uring
+            without_warning_while_io_is_in_flight
+            works_many_times;
     }
 }
 

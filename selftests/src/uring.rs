@@ -42,20 +42,24 @@ impl Ring {
 
     /// From the buffer at `offsets` to the file.
     pub fn write_fixed(&mut self, file: &File, offsets: Range<usize>, at: u64) -> Result<()> {
+        let len = offsets.len();
+        self.begin_write_fixed(file, offsets, at)?;
+        self.finish(len).context("WRITE_FIXED")
+    }
+
+    /// The same, but only starts it.
+    pub fn begin_write_fixed(&mut self, file: &File, offsets: Range<usize>, at: u64) -> Result<()> {
         let (start, len) = self.part(&offsets);
         let write = opcode::WriteFixed::new(Fd(file.as_raw_fd()), start as *const u8, len, 0);
-        self.run(write.offset(at).build(), len)
-            .context("WRITE_FIXED")
+        self.begin(write.offset(at).build()).context("WRITE_FIXED")
     }
 
-    fn part(&self, offsets: &Range<usize>) -> (usize, u32) {
-        assert!(offsets.end <= self.buffer.len());
-        (self.buffer.start + offsets.start, offsets.len() as u32)
+    pub fn has_finished(&mut self) -> bool {
+        !self.ring.completion().is_empty()
     }
 
-    fn run(&mut self, entry: io_uring::squeue::Entry, len: u32) -> Result<()> {
-        // SAFETY: the entry's memory is the registered buffer, which lives as long as the ring.
-        unsafe { self.ring.submission().push(&entry) }.context("submission queue")?;
+    /// Waits for what was started, which must have moved `len` bytes.
+    pub fn finish(&mut self, len: usize) -> Result<()> {
         self.ring.submit_and_wait(1).context("io_uring_enter")?;
         let result = self
             .ring
@@ -64,7 +68,24 @@ impl Ring {
             .context("no completion")?
             .result();
         ensure!(result >= 0, io::Error::from_raw_os_error(-result));
-        ensure!(result as u32 == len, "{result} bytes instead of {len}");
+        ensure!(result as usize == len, "{result} bytes instead of {len}");
+        Ok(())
+    }
+
+    fn part(&self, offsets: &Range<usize>) -> (usize, u32) {
+        assert!(offsets.end <= self.buffer.len());
+        (self.buffer.start + offsets.start, offsets.len() as u32)
+    }
+
+    fn run(&mut self, entry: io_uring::squeue::Entry, len: u32) -> Result<()> {
+        self.begin(entry)?;
+        self.finish(len as usize)
+    }
+
+    fn begin(&mut self, entry: io_uring::squeue::Entry) -> Result<()> {
+        // SAFETY: the entry's memory is the registered buffer, which lives as long as the ring.
+        unsafe { self.ring.submission().push(&entry) }.context("submission queue")?;
+        self.ring.submit().context("io_uring_enter")?;
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ pub mod loading;
 pub mod memory_calls;
 pub mod pinning;
 pub mod quarantine;
+pub mod removal;
 pub mod tools;
 pub mod unbind;
 pub mod vma_rules;

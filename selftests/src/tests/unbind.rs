@@ -18,7 +18,7 @@ use nix::sys::wait::WaitStatus;
 use std::fs::{self, File};
 
 /// Neither a read nor a write of any page survives.
-fn check_sigbus(mapping: &Mapping) -> Result<()> {
+pub(super) fn check_sigbus(mapping: &Mapping) -> Result<()> {
     for offset in [0, PAGE, HUGE, mapping.len() - PAGE] {
         let reads = || _ = mapping.read(offset);
         assert_eq!(
@@ -89,7 +89,7 @@ pub fn inherited_and_moved_memory_gives_sigbus_after_it() -> Result<()> {
 }
 
 /// "unbind waits" with how much and for whom.
-fn check_line(line: &str, len: usize, holder: &Helper) -> Result<()> {
+pub(super) fn check_line(line: &str, len: usize, holder: &Helper) -> Result<()> {
     let amounts = [
         format!("{} MiB", len >> 20),
         format!("{} KiB", len >> 10),
