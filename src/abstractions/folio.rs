@@ -203,7 +203,7 @@ impl Folio {
         let frozen = unsafe {
             helpers::helper_page_ref_count(page) == 1 && helpers::helper_page_ref_freeze(page, 1)
         };
-        if !frozen {
+        if !frozen && !cfg!(p2pmem_break = "freeze") {
             return Err(self);
         }
         // SAFETY: The count is 0: nobody else writes the flags. Whoever last used the folio may
@@ -254,7 +254,7 @@ pub(crate) struct FrozenFolio {
 
 impl Drop for FrozenFolio {
     fn drop(&mut self) {
-        if self.pages.contents != Contents::Zero {
+        if self.pages.contents != Contents::Zero && !cfg!(p2pmem_break = "zeroing") {
             self.pages.zero();
         }
         // A GUP-fast walker with a stale entry reads the folio's shape before it tries for a
