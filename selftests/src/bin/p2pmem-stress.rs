@@ -7,8 +7,10 @@
 use anyhow::{ensure, Context, Result};
 use clap::Parser;
 use p2pmem_selftests::device::{Bound, PLAIN};
+use p2pmem_selftests::hotplug::Slot;
 use p2pmem_selftests::kmsg::Log;
 use p2pmem_selftests::random::Random;
+use p2pmem_selftests::stress::teardown::{self, Device};
 use p2pmem_selftests::stress::{Options, Stress};
 use p2pmem_selftests::{helper, module};
 use std::path::PathBuf;
@@ -37,6 +39,12 @@ struct Arguments {
     /// Processes that only allocate
     #[arg(long, default_value_t = 1)]
     grabbers: usize,
+    /// Takes the device away and brings it back so many times, by unbind and rmmod, and then ends
+    #[arg(long)]
+    teardown: Option<u64>,
+    /// With --teardown: by taking a drive out of its slot, with and without a warning
+    #[arg(long, requires = "teardown")]
+    slot: bool,
     /// The module to load
     #[arg(long, default_value = "p2pmem.ko")]
     module: PathBuf,
@@ -67,27 +75,43 @@ fn run(arguments: Arguments) -> Result<()> {
     let mut log = Log::from_now()?;
     module::set_file(arguments.module);
     module::load("")?;
-    let bound = Bound::new(PLAIN)?;
-
+    let mut device = match arguments.slot {
+        false => Device::Bound(Bound::new(PLAIN)?),
+        true => {
+            let mut slot = Slot::open()?;
+            let pci = slot.plug()?;
+            Device::InSlot(slot, Some(Bound::new(pci)?))
+        }
+    };
     let options = Options {
         seed,
-        seconds: arguments.seconds,
+        seconds: match arguments.teardown {
+            None => arguments.seconds,
+            Some(_) => u64::MAX,
+        },
         cycles: arguments.cycles,
         processes: arguments.processes,
         threads: arguments.threads,
         grabbers: arguments.grabbers,
+        device_may_go: arguments.teardown.is_some(),
     };
-    let mut stress = Stress::start(options, &bound)?;
-    while stress.step()? {
+    let pci = device.bound()?.pci;
+    let mut stress = Stress::start(options, pci.path("p2pmem/allocate"))?;
+    if let Some(cycles) = arguments.teardown {
+        let done = teardown::run(&mut stress, &mut device, cycles, seed)?;
+        println!("stress: {done:?}");
+    }
+    while arguments.teardown.is_none() && stress.step()? {
         log.alarms()?;
     }
     let board = stress.finish()?;
     println!("stress: {board}");
     ensure!(board.mismatches() == 0, "memory changed hands too soon");
 
+    let bound = device.bound()?;
     bound.wait_all_free().context("after the run")?;
     bound.unbind()?;
-    drop(bound);
+    drop(device);
     module::unload()?;
     let alarms = log.alarms()?;
     ensure!(alarms.is_empty(), "kernel log:\n{}", alarms.join("\n"));

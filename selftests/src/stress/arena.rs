@@ -5,7 +5,7 @@
 //! Others read there at any moment, and must find device memory of that owner or nothing. The
 //! arenas therefore lie far below what mmap chooses by itself.
 
-use super::board::{Board, MAX_OWNERS};
+use super::board::{self, MAX_OWNERS};
 use crate::mapping::{HUGE, PAGE};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -14,7 +14,6 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::OnceLock;
 
 const BASE: usize = 0x1000_0000_0000;
 const SIZE: usize = 1 << 30;
@@ -154,12 +153,9 @@ impl Drop for Block {
     }
 }
 
-static BOARD: OnceLock<&'static Board> = OnceLock::new();
-
 /// From now on an owner whose device goes away finds ordinary memory in place of it, and is marked
 /// as lost: it may stumble over that at any access.
-pub fn survive_sigbus(board: &'static Board) -> Result<()> {
-    BOARD.get_or_init(|| board);
+pub fn survive_sigbus() -> Result<()> {
     let action = SigAction::new(
         SigHandler::SigAction(on_sigbus),
         SaFlags::SA_SIGINFO,
@@ -180,14 +176,11 @@ extern "C" fn on_sigbus(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void
     // SAFETY: these calls may be made here. The page is in an arena, where only device memory is,
     // to which nothing has a Rust reference.
     unsafe {
-        match BOARD.get() {
-            Some(board) if address >= BASE && owner < MAX_OWNERS => {
-                board.owners[owner].lost.store(true, Relaxed);
-                if libc::mmap(page as *mut _, PAGE, prot, flags, -1, 0) != libc::MAP_FAILED {
-                    return;
-                }
+        if address >= BASE && owner < MAX_OWNERS {
+            board::lost(owner).store(true, Relaxed);
+            if libc::mmap(page as *mut _, PAGE, prot, flags, -1, 0) != libc::MAP_FAILED {
+                return;
             }
-            _ => {}
         }
         libc::signal(libc::SIGBUS, libc::SIG_DFL);
     }

@@ -68,10 +68,15 @@ pub struct Owner {
     pub address: AtomicU64,
     pub len: AtomicU64,
     pub generation: AtomicU64,
-    /// Its device went away while it had the mapping.
-    pub lost: AtomicBool,
     /// It has let go of everything, as [`Board::pause`] asks.
     pub idle: AtomicBool,
+}
+
+/// Whether an owner has met a place where its device was not there any more. Each process has its
+/// own: of a mapping that two have, one may meet that place and the other not.
+pub fn lost(owner: usize) -> &'static AtomicBool {
+    static LOST: [AtomicBool; MAX_OWNERS] = [const { AtomicBool::new(false) }; MAX_OWNERS];
+    &LOST[owner]
 }
 
 /// The shared page.
@@ -149,7 +154,7 @@ impl Board {
         words: impl Iterator<Item = u64>,
     ) {
         if let Some((index, found)) = self.first_wrong(stamp, first, words) {
-            if !self.owners[stamp.owner].lost.load(Relaxed) {
+            if !lost(stamp.owner).load(Relaxed) {
                 self.mismatch(what, stamp.owner, index, found, stamp.word(index));
             }
         }
@@ -236,7 +241,7 @@ mod tests {
         let words = |index: usize| stamp.word(index);
         board.check("test", stamp, 2, (2..10).map(words));
         assert!(!board.stopped());
-        board.owners[1].lost.store(true, Relaxed);
+        lost(1).store(true, Relaxed);
         board.check_mapped("test", stamp, 2, (3..10).map(words));
         assert!(!board.stopped());
         board.check("test", stamp, 2, (3..10).map(words));

@@ -12,9 +12,9 @@ mod board;
 mod hold;
 mod others;
 mod stamp;
+pub mod teardown;
 mod worker;
 
-use crate::device::Bound;
 use crate::random::Random;
 use crate::{disk, verbs};
 use anyhow::{bail, Context, Result};
@@ -27,6 +27,7 @@ use nix::sys::wait::{waitpid, WaitPidFlag, WaitStatus};
 use nix::unistd::{fork, pipe2, ForkResult, Pid};
 use std::fs::{self, File};
 use std::io::Read;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
@@ -45,6 +46,8 @@ pub struct Options {
     pub threads: usize,
     /// Processes that only allocate.
     pub grabbers: usize,
+    /// The device is taken away now and then.
+    pub device_may_go: bool,
 }
 
 /// Whoever makes no progress for so long hangs.
@@ -83,22 +86,20 @@ pub struct Stress {
 }
 
 impl Stress {
-    /// Starts everybody on the device.
-    pub fn start(options: Options, bound: &Bound) -> Result<Stress> {
+    /// Starts everybody on a device's file `allocate`.
+    pub fn start(options: Options, allocate: PathBuf) -> Result<Stress> {
         let owners = options.processes * options.threads + options.grabbers;
         if owners > MAX_OWNERS {
             bail!("{owners} owners: at most {MAX_OWNERS} are possible");
         }
         verbs::set_up_device()?;
         disk::open()?;
-        // What the killed leave behind comes to this process.
-        prctl::set_child_subreaper(true).context("PR_SET_CHILD_SUBREAPER")?;
 
         let now = Instant::now();
         let mut stress = Stress {
             board: Board::new()?,
             random: Random::new(options.seed),
-            allocate: bound.pci.path("p2pmem/allocate"),
+            allocate,
             processes: Vec::new(),
             started: now,
             born: 0,
@@ -107,6 +108,8 @@ impl Stress {
             next_kill: now,
             options,
         };
+        let may_go = stress.options.device_may_go;
+        stress.board.device_may_go.store(may_go, Relaxed);
         let (processes, threads) = (stress.options.processes, stress.options.threads);
         let mut roles: Vec<Role> = (0..processes).map(|n| Role::Owners(n * threads)).collect();
         roles.extend((0..stress.options.grabbers).map(|n| Role::Grabber(processes * threads + n)));
@@ -135,6 +138,9 @@ impl Stress {
                 });
             }
             self.born += 1;
+        }
+        for owner in self.owners(role) {
+            self.board.owners[owner].idle.store(false, Relaxed);
         }
         let seed = self.random.next_u64();
         // SAFETY: single-threaded, see above; the child never returns from here.
@@ -169,7 +175,7 @@ impl Stress {
     fn live(&self, role: Role, seed: u64, tools: Vec<Tools>) -> Result<()> {
         let (board, allocate) = (self.board, &self.allocate);
         if board.device_may_go.load(Relaxed) {
-            arena::survive_sigbus(board)?;
+            arena::survive_sigbus()?;
         }
         let pid = std::process::id();
         match role {
@@ -199,8 +205,44 @@ impl Stress {
         }
     }
 
+    fn owners(&self, role: Role) -> Range<usize> {
+        match role {
+            Role::Owners(first) => first..first + self.options.threads,
+            Role::Grabber(owner) => owner..owner + 1,
+            Role::Peeker => 0..0,
+        }
+    }
+
+    /// Waits until nobody has any memory.
+    pub fn pause(&mut self) -> Result<()> {
+        self.board.pause.store(true, Relaxed);
+        let start = Instant::now();
+        let idle = |owner: usize| self.board.owners[owner].idle.load(Relaxed);
+        while !self
+            .processes
+            .iter()
+            .flat_map(|p| self.owners(p.role))
+            .all(idle)
+        {
+            if self.board.stopped() || start.elapsed() > STALL {
+                self.describe_hang();
+                bail!("somebody does not let go of the memory");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Lets everybody go on.
+    pub fn resume(&mut self) {
+        for owner in &self.board.owners {
+            owner.idle.store(false, Relaxed);
+        }
+        self.board.pause.store(false, Relaxed);
+    }
+
     fn plan_kill(&mut self) {
-        let pause = Duration::from_millis(500 + self.random.below(3000));
+        let pause = Duration::from_millis(500 + self.random.below(3000) as u64);
         self.next_kill = Instant::now() + pause;
     }
 
@@ -234,23 +276,16 @@ impl Stress {
 
     /// Nobody may end before the run does.
     fn reap(&mut self) -> Result<()> {
-        loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => return Ok(()),
-                Ok(status) => {
-                    let of = |process: &&Process| Some(process.pid) == status.pid();
-                    // Others are children that a killed owner has left behind.
-                    if let Some(process) = self.processes.iter().find(of) {
-                        if !self.board.stopped() || status != WaitStatus::Exited(process.pid, 0) {
-                            bail!("{:?} ended with {status:?}", process.role);
-                        }
-                        let pid = process.pid;
-                        self.processes.retain(|process| process.pid != pid);
-                    }
-                }
-                Err(e) => return Err(e).context("waitpid"),
+        let mut alive = Vec::new();
+        for process in self.processes.drain(..) {
+            match waitpid(process.pid, Some(WaitPidFlag::WNOHANG)).context("waitpid")? {
+                WaitStatus::StillAlive => alive.push(process),
+                WaitStatus::Exited(_, 0) if self.board.stopped() => {}
+                status => bail!("{:?} ended with {status:?}", process.role),
             }
         }
+        self.processes = alive;
+        Ok(())
     }
 
     /// SIGKILL for some owners, whatever they are doing; others take their place.
@@ -299,7 +334,8 @@ impl Stress {
         Ok(self.board)
     }
 
-    fn describe_hang(&self) {
+    /// Says where everybody is in the kernel.
+    pub fn describe_hang(&self) {
         for process in &self.processes {
             let pid = process.pid;
             let tasks = fs::read_dir(format!("/proc/{pid}/task"));

@@ -4,7 +4,7 @@
 //! other processes' memory.
 
 use super::arena::{Block, MAX_LEN};
-use super::board::{Board, Count, MAX_OWNERS};
+use super::board::{lost, Board, Count, MAX_OWNERS};
 use super::hold;
 use super::stamp::Stamp;
 use super::worker::{check_zero, fill};
@@ -32,12 +32,12 @@ pub fn grab(board: &'static Board, owner: usize, seed: u64, allocate: &Path) -> 
             continue;
         }
         me.idle.store(false, Relaxed);
-        me.lost.store(false, Relaxed);
+        lost(owner).store(false, Relaxed);
         let most = match random.chance(1, 128) {
             true => MAX_LEN / PAGE,
             false => 16,
         };
-        let len = (1 + random.below(most as u64) as usize) * PAGE;
+        let len = (1 + random.below(most)) * PAGE;
         match grab_once(board, owner, len, &mut file, allocate) {
             Ok(()) => board.add(Count::Grabbed, 1),
             Err(e) if is(&e, Errno::ENOMEM) => {
@@ -93,14 +93,14 @@ pub fn peek(board: &'static Board, seed: u64) -> Result<()> {
     let mut bytes = vec![0; MOST];
     while !board.stopped() {
         // A look at each mapping is enough: the processor is for those who change something.
-        thread::sleep(Duration::from_micros(random.below(500)));
-        let owner = random.below(MAX_OWNERS as u64) as usize;
+        thread::sleep(Duration::from_micros(random.below(500) as u64));
+        let owner = random.below(MAX_OWNERS);
         let it = &board.owners[owner];
         let (pid, len) = (it.pid.load(Relaxed), it.len.load(Relaxed) as usize);
         if pid == 0 || len == 0 {
             continue;
         }
-        let at = random.below((len / PAGE) as u64) as usize * PAGE;
+        let at = random.below(len / PAGE) * PAGE;
         let address = it.address.load(Relaxed) + at as u64;
         let wanted = &mut bytes[..MOST.min(len - at)];
         let (count, result) = match random.chance(7, 8) {

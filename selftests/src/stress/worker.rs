@@ -3,7 +3,7 @@
 //! One owner: maps, stamps, pins, unmaps, and looks at the stamp through the pin.
 
 use super::arena::{Block, MAX_LEN};
-use super::board::{Board, Count};
+use super::board::{lost, Board, Count};
 use super::hold::{Hold, Pins, Road, Tools};
 use super::stamp::Stamp;
 use crate::mapping::{HUGE, PAGE};
@@ -109,9 +109,9 @@ impl Worker {
             0..900 => 1 + self.random.below(6),
             900..990 => 7 + self.random.below(57),
             990..996 => 500 + self.random.below(24),
-            _ => 1 + self.random.below((MAX_LEN / PAGE) as u64),
+            _ => 1 + self.random.below(MAX_LEN / PAGE),
         };
-        pages as usize * PAGE
+        pages * PAGE
     }
 
     /// Opens the file anew after the device was gone.
@@ -127,7 +127,7 @@ impl Worker {
         }
         let misaligned = match self.random.chance(1, 2) {
             true => 0,
-            false => self.random.below((HUGE / PAGE) as u64) as usize * PAGE,
+            false => self.random.below(HUGE / PAGE) * PAGE,
         };
         let flags = match self.random.chance(1, 8) {
             true => libc::MAP_POPULATE,
@@ -163,7 +163,7 @@ impl Worker {
         let me = &self.board.owners[self.owner];
         let len = self.length();
         // Before the mapping is there: from then on its loss counts.
-        me.lost.store(false, Relaxed);
+        lost(self.owner).store(false, Relaxed);
         let Some(mut block) = self.map(len)? else {
             return Ok(());
         };
@@ -211,11 +211,11 @@ impl Worker {
     }
 
     fn pin(&mut self, road: Road, block: &Block, stamp: Stamp) -> Result<()> {
-        let at = self.random.below((block.len() / PAGE) as u64) as usize * PAGE;
+        let at = self.random.below(block.len() / PAGE) * PAGE;
         match self.pins.pin(road, block, at)? {
             Ok(hold) => {
                 self.board.add(road.count(), 1);
-                let lost = self.board.owners[self.owner].lost.load(Relaxed);
+                let lost = lost(self.owner).load(Relaxed);
                 self.held.push_back((hold, (!lost).then_some(stamp)));
                 Ok(())
             }
@@ -231,8 +231,8 @@ impl Worker {
     /// it now, too.
     fn meddle(&mut self, block: &mut Block, stamp: Stamp) -> Result<bool> {
         let pages = block.len() / PAGE;
-        let start = self.random.below(pages as u64) as usize;
-        let end = start + 1 + self.random.below((pages - start) as u64) as usize;
+        let start = self.random.below(pages);
+        let end = start + 1 + self.random.below(pages - start);
         let part = start * PAGE..end * PAGE;
         let (count, forked) = match self.random.below(64) {
             0..8 => {
@@ -264,7 +264,7 @@ impl Worker {
 
     /// A child has the mapping, too, and may have it for longer.
     fn fork(&mut self, block: &Block, stamp: Stamp) -> Result<()> {
-        let pause = Duration::from_micros(self.random.below(4000));
+        let pause = Duration::from_micros(self.random.below(4000) as u64);
         // SAFETY: other threads may hold the locks of the allocator: the child makes system calls
         // and looks at memory, and never returns from here.
         match unsafe { fork() }.context("fork")? {
@@ -285,7 +285,7 @@ impl Worker {
     /// In one piece or in two.
     fn unmap(&mut self, mut block: Block) {
         if self.random.chance(1, 8) {
-            let pages = self.random.below((block.len() / PAGE) as u64) as usize;
+            let pages = self.random.below(block.len() / PAGE);
             block.cut(pages * PAGE);
         }
         drop(block);
