@@ -18,19 +18,26 @@ pub struct Ring {
 
 impl Ring {
     pub fn with_buffer(mapping: &Mapping) -> Result<Ring> {
+        Ring::with_range(mapping.range())
+    }
+
+    /// The same with addresses at which nothing suitable need be.
+    pub fn with_range(buffer: Range<usize>) -> Result<Ring> {
         let ring = IoUring::new(8).context("io_uring_setup")?;
         let iovec = libc::iovec {
-            iov_base: mapping.address() as *mut _,
-            iov_len: mapping.len(),
+            iov_base: buffer.start as *mut _,
+            iov_len: buffer.len(),
         };
         // SAFETY: the kernel pins the pages and uses those, whatever becomes of the addresses.
         // Nothing has a Rust reference into them.
         unsafe { ring.submitter().register_buffers(&[iovec]) }
             .context("io_uring: registering a buffer")?;
-        Ok(Ring {
-            ring,
-            buffer: mapping.range(),
-        })
+        Ok(Ring { ring, buffer })
+    }
+
+    /// Of the buffer.
+    pub fn len(&self) -> usize {
+        self.buffer.len()
     }
 
     /// From the file to the buffer at `offsets`.

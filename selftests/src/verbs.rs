@@ -111,7 +111,7 @@ impl Rdma {
         self.register_range(mapping.addresses(&offsets))
     }
 
-    /// The same for addresses.
+    /// The same with addresses at which nothing suitable need be.
     pub fn register_range(&self, range: Range<usize>) -> nix::Result<Region> {
         let access = sys::IBV_ACCESS_LOCAL_WRITE
             | sys::IBV_ACCESS_REMOTE_WRITE
