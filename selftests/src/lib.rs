@@ -7,6 +7,7 @@ pub mod aio;
 pub mod child;
 pub mod device;
 pub mod disk;
+pub mod fuzz;
 pub mod harness;
 pub mod helper;
 pub mod hotplug;
