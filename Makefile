@@ -8,6 +8,7 @@
 #   make demo        see an RDMA application use an emulated drive's memory
 #   make check       every test; ends with a line of counts
 #   make check-debug the tests in the guest on a kernel that looks for bugs
+#   make fuzz        random system calls in the guest (SECONDS=600 SEED=random KERNEL=stock or debug)
 #   make shell       a shell in the guest
 #   make module      p2pmem.ko for the guest's kernel
 #   make selftests   the tests' own program
@@ -38,6 +39,13 @@ check:
 check-debug:
 	@scripts/check debug
 
+fuzz: SECONDS = 600
+fuzz: KERNEL = stock
+fuzz: selftests
+	scripts/vm --kernel $(KERNEL) --memory 4G --timeout $$(($(SECONDS) + 900)) -- \
+		$(if $(filter debug,$(KERNEL)),scripts/guest-leaks) \
+		selftests/target/release/p2pmem-fuzz --seconds $(SECONDS) $(addprefix --seed=,$(SEED))
+
 shell:
 	scripts/vm
 
@@ -64,4 +72,4 @@ clean:
 		-o -name modules.order -o -name Module.symvers -o -name generated.rs \) -exec rm -f {} +
 	rm -rf selftests/target
 
-.PHONY: all install demo check check-debug shell module selftests fmt clippy clean
+.PHONY: all install demo check check-debug fuzz shell module selftests fmt clippy clean
