@@ -178,19 +178,13 @@ impl Pool {
     /// sleep.
     pub(crate) fn alloc(self: &Arc<Self>, address: usize, len: usize) -> Result<Allocation> {
         let source = self.source.lock().clone().ok_or(ENODEV)?;
+        let batch = Batch::new(len)?;
         self.reserve(len)?;
 
         // From here on dropping the allocation gives back what was reserved.
-        let mut allocation = match Batch::new(len) {
-            Ok(batch) => Allocation {
-                pool: self.clone(),
-                batch: Some(batch),
-            },
-            Err(err) => {
-                self.account.lock().available += len;
-                self.moved.notify_all();
-                return Err(err);
-            }
+        let mut allocation = Allocation {
+            pool: self.clone(),
+            batch: Some(batch),
         };
         if let Some(batch) = &mut allocation.batch {
             for (start, order) in Layout::new(address >> PAGE_SHIFT, len >> PAGE_SHIFT) {
