@@ -4,15 +4,12 @@
 //!
 //! # Life
 //!
-//! A Buffer has its [`Allocation`] until it is retired: by the last unmapping
-//! ([`MappedFile::release`]) or by unbind ([`LiveBuffer::retire`]), whoever comes first. Both take
-//! the allocation out under the Buffer's lock, so that one of them gets it.
+//! A Buffer has its [`Allocation`] until it is taken away: by the last unmapping
+//! ([`MappedFile::release`]) or by unbind ([`LiveBuffer::revoke`]), whichever comes first.
 //!
 //! # Races
 //!
-//! - A fault against unbind: the fault inserts under the Buffer's lock and finds either the
-//!   allocation, and then unbind zaps after it, or none. A VMA that is linked to the file after
-//!   the zap finds none.
+//! - Faults, the last unmapping and unbind against each other: `protocol/lease.rs`.
 //! - A 2 MiB fault against a 4 KiB fault: both hold the lock, and each looks at the page table
 //!   again under it (`abstractions/fault.rs`).
 //! - Registration against unbind: sysfs runs no `mmap` callback any more when unbind begins.
@@ -24,6 +21,7 @@ use crate::{
         vma::VmaExt,
     },
     pool::{Allocation, Block, Pool},
+    protocol::lease,
 };
 use kernel::{
     mm::virt::VmaNew,
@@ -38,7 +36,7 @@ use kernel::{
 /// The Buffer.
 #[pin_data]
 pub(crate) struct Buffer {
-    // None once it is retired.
+    // None once it has been taken away.
     #[pin]
     allocation: Mutex<Option<Allocation>>,
 }
@@ -102,10 +100,9 @@ impl Pool {
 
 impl LiveBuffer {
     /// Takes the memory away from whoever still maps it. May sleep.
-    pub(crate) fn retire(self) {
-        // First no more entries, then no entries, then the memory is the worker's.
-        let allocation = self.buffer.allocation.lock().take();
-        self.mapping.zap();
+    pub(crate) fn revoke(self) {
+        let allocation = lease::revoke(&self.buffer.allocation, || self.mapping.zap());
+        // No entry is left: the memory is the worker's.
         drop(allocation);
     }
 }
@@ -122,39 +119,37 @@ impl MappedFile for Buffer {
 
     fn fault(this: ArcBorrow<'_, Self>, fault: &mut Fault<'_>) -> Outcome {
         let offset = fault.page_offset();
-        let mut allocation = this.allocation.lock();
-        let Some(allocation) = &mut *allocation else {
-            return Outcome::SIGBUS;
-        };
-        match find(allocation.blocks_mut(), offset) {
-            Some(Block {
-                start,
-                folio: Some(folio),
-                ..
-            }) => fault.insert_page(folio, offset - *start),
-            _ => Outcome::SIGBUS,
-        }
+        lease::fault(&this.allocation, |allocation| {
+            match find(allocation.blocks_mut(), offset) {
+                Some(Block {
+                    start,
+                    folio: Some(folio),
+                    ..
+                }) => fault.insert_page(folio, offset - *start),
+                _ => Outcome::SIGBUS,
+            }
+        })
+        .unwrap_or(Outcome::SIGBUS)
     }
 
     fn huge_fault(this: ArcBorrow<'_, Self>, fault: &mut Fault<'_>) -> Outcome {
-        let mut allocation = this.allocation.lock();
-        let Some(allocation) = &mut *allocation else {
-            return Outcome::SIGBUS;
-        };
-        match find(allocation.blocks_mut(), fault.page_offset()) {
-            Some(Block {
-                start,
-                folio: Some(folio),
-                ..
-            }) => fault.insert_huge(folio, *start),
-            _ => Outcome::FALLBACK,
-        }
+        let offset = fault.page_offset();
+        lease::fault(&this.allocation, |allocation| {
+            match find(allocation.blocks_mut(), offset) {
+                Some(Block {
+                    start,
+                    folio: Some(folio),
+                    ..
+                }) => fault.insert_huge(folio, *start),
+                _ => Outcome::FALLBACK,
+            }
+        })
+        .unwrap_or(Outcome::SIGBUS)
     }
 
     fn release(this: ArcBorrow<'_, Self>) {
         // The locks are not held while the memory is handed over.
-        let allocation = this.allocation.lock().take();
-        if let Some(allocation) = allocation {
+        if let Some(allocation) = lease::release(&this.allocation) {
             let key = Arc::as_ptr(&Arc::from(this)) as usize;
             let live = allocation.pool().live.lock().0.remove(&key);
             drop(live);

@@ -58,7 +58,7 @@ impl pci::Driver for P2pMem {
             dev_info!(
                 pdev,
                 "{} MiB of {} in BAR {} for peer-to-peer DMA\n",
-                pool.size() >> 20,
+                pool.account().size() >> 20,
                 donation.kind(),
                 donation.bar
             );

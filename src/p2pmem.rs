@@ -8,6 +8,7 @@
 //!
 //! The way of one mapping through the source:
 //! [`buffer`] (mmap and faults) → [`pool`] (who has what) → [`reclaim`] (drain, zero, free).
+//! What their tasks decide among themselves is in [`protocol`].
 
 #![deny(unsafe_code)]
 
@@ -19,6 +20,7 @@ mod buffer;
 mod driver;
 mod layout;
 mod pool;
+mod protocol;
 mod reclaim;
 mod region;
 mod sysfs;

@@ -2,27 +2,25 @@
 
 //! The memory of one bound device: who has which part of it.
 //!
-//! ```text
-//!              Pool::alloc                 Allocation dropped             last pin gone, zeroed
-//!   available ─────────────► an Allocation ──────────────────► returning ─────────────────────► available
-//!                                                              or draining
-//! ```
+//! [`Pool::alloc`] takes some of it as an [`Allocation`]. Dropping that gives it to the worker
+//! (`reclaim.rs`), which makes it available again when the last pin is gone and it has been zeroed.
+//! `protocol/account.rs` shows where the bytes are meanwhile.
 //!
 //! # Lock order
 //!
 //! mmap lock or VMA lock → what kernfs holds in an `mmap` callback (`of->mutex`, an active
-//! reference) → each one of these alone: a Buffer's state, [`Pool::live`], [`Pool::source`],
-//! [`Pool::retired`], the buddy's lock. [`Pool::account`] comes last, also inside
-//! [`Pool::retired`]. No lock is held while memory is zeroed in the worker; a fault zeroes what
-//! the device held before under the lock of its own Buffer.
+//! reference) → each one of these alone: a Buffer's lock, [`Pool::live`], [`Pool::source`],
+//! [`Pool::inbox`], [`Pool::account`], [`Pool::holders`], the buddy's lock. No lock is held while
+//! memory is zeroed in the worker; a fault zeroes what the device held before under the lock of its
+//! own Buffer.
 //!
 //! # Teardown
 //!
-//! `sysfs` first sees to it that no allocation runs and none begins. [`Pool::close`] then retires
-//! every live Buffer (a fault that comes later finds it retired: `buffer.rs`) and waits until all
-//! bytes are available again. An [`Allocation`] that another task holds at that moment, on its way
-//! to the worker, is not available yet; so when they all are, nothing is left that could use
-//! workqueue or pages, and both go.
+//! `sysfs` first sees to it that no allocation runs and none begins. [`Pool::close`] then takes the
+//! memory of every live Buffer (`protocol/lease.rs`) and waits until all bytes are available again.
+//! An [`Allocation`] that another task holds at that moment, on its way to the worker, is not
+//! available yet; so when they all are, nothing is left that could use workqueue
+//! (`protocol/handover.rs`) or pages, and both go.
 
 use crate::{
     abstractions::{
@@ -34,7 +32,12 @@ use crate::{
     },
     buffer::Live,
     layout::{self, Layout},
-    reclaim::{Batch, Retired},
+    protocol::{
+        account::{Account, Denied},
+        handover::{self, Inbox},
+        Lock,
+    },
+    reclaim::{Batch, Batches},
 };
 use core::pin::Pin;
 use kernel::{
@@ -59,37 +62,31 @@ const REPORT_MS: i64 = 10_000;
 /// How often a waiting unbind looks, in milliseconds.
 const STEP_MS: u32 = 10;
 
-/// Where the bytes of a pool are; the rest is with Buffers.
-#[derive(Clone, Copy)]
-pub(crate) struct Account {
-    /// Can be allocated.
-    pub(crate) available: usize,
-    /// Free of owners; not looked at yet, or being zeroed.
-    pub(crate) returning: usize,
-    /// Free of owners, but somebody else holds references.
-    pub(crate) draining: usize,
-    /// Who had mapped what has been draining longest, and the number of other such mappings.
-    pub(crate) holders: Option<(TaskName, usize)>,
-    /// Unbind has begun: nothing can be allocated any more.
-    refused: bool,
+// For `protocol`, which does not know the kernel's.
+impl<T: Unpin> Lock<T> for Mutex<T> {
+    fn with<R>(&self, critical: impl FnOnce(&mut T) -> R) -> R {
+        critical(&mut self.lock())
+    }
 }
 
 /// The pool.
 #[pin_data]
 pub(crate) struct Pool {
-    size: usize,
     #[pin]
     pub(crate) account: Mutex<Account>,
     // Signalled when bytes move in `account`.
     #[pin]
     pub(crate) moved: CondVar,
+    // Who had mapped what has been draining longest, and the number of other such mappings.
+    #[pin]
+    pub(crate) holders: Mutex<Option<(TaskName, usize)>>,
     // None once unbind has taken the pages away.
     #[pin]
     source: Mutex<Option<Arc<FolioPool>>>,
     #[pin]
     pub(crate) live: Mutex<Live>,
     #[pin]
-    pub(crate) retired: Mutex<Retired>,
+    pub(crate) inbox: Mutex<Inbox<Batches, OwnedQueue>>,
     #[pin]
     pub(crate) work: Work<Pool>,
 }
@@ -129,7 +126,7 @@ impl Allocation {
 impl Drop for Allocation {
     fn drop(&mut self) {
         if let Some(batch) = self.batch.take() {
-            Pool::retire(&self.pool, batch);
+            self.pool.retire(batch);
         }
     }
 }
@@ -143,27 +140,16 @@ impl Pool {
 
         Arc::pin_init(
             pin_init!(Self {
-                account <- new_mutex!(Account {
-                    available: size,
-                    returning: 0,
-                    draining: 0,
-                    holders: None,
-                    refused: false,
-                }),
+                account <- new_mutex!(Account::new(size)),
                 moved <- new_condvar!(),
+                holders <- new_mutex!(None),
                 source <- new_mutex!(Some(source)),
                 live <- new_mutex!(Live::new()),
-                retired <- new_mutex!(Retired::new(queue)),
+                inbox <- new_mutex!(Inbox::new(queue)),
                 work <- new_work!("Pool::work"),
-                size,
             }),
             GFP_KERNEL,
         )
-    }
-
-    /// All its bytes.
-    pub(crate) fn size(&self) -> usize {
-        self.size
     }
 
     /// Where the bytes are at the moment. May sleep.
@@ -224,15 +210,11 @@ impl Pool {
         let mut account = self.account.lock();
         let mut left = msecs_to_jiffies(WAIT_MS);
         loop {
-            if account.refused {
-                return Err(ENODEV);
-            }
-            if account.available >= len {
-                account.available -= len;
-                return Ok(());
-            }
-            if account.available + account.returning < len {
-                return Err(ENOMEM);
+            match account.reserve(len) {
+                Ok(()) => return Ok(()),
+                Err(Denied::Refused) => return Err(ENODEV),
+                Err(Denied::Lacking) => return Err(ENOMEM),
+                Err(Denied::NotYet) => {}
             }
             left = match self.moved.wait_interruptible_timeout(&mut account, left) {
                 CondVarTimeoutResult::Woken { jiffies } => jiffies,
@@ -244,7 +226,7 @@ impl Pool {
 
     /// Lets every allocation fail with `ENODEV`, those too that wait for memory. May sleep.
     pub(crate) fn refuse(&self) {
-        self.account.lock().refused = true;
+        self.account.lock().refuse();
         self.moved.notify_all();
     }
 
@@ -252,23 +234,20 @@ impl Pool {
     /// the pages away. No allocation may run any more. May sleep.
     pub(crate) fn close(&self, dev: &Device<Bound>) {
         while let Some(live) = self.pop_live() {
-            live.retire();
+            live.revoke();
         }
 
         let mut reported: Option<Instant<Monotonic>> = None;
-        loop {
-            let account = self.account();
-            if account.available == self.size {
-                break;
-            }
+        let queue = handover::close(&self.account, &self.inbox, |account| {
             // Not before the worker has looked: what only has to be zeroed is not worth a line.
             let due = reported.is_none_or(|last| last.elapsed().as_millis() >= REPORT_MS);
-            if due && account.draining > 0 {
-                if let Some((holder, others)) = account.holders {
+            if due && account.draining() > 0 {
+                let holders = *self.holders.lock();
+                if let Some((holder, others)) = holders {
                     dev_info!(
                         dev,
                         "unbind waits for {} KiB still pinned, mapped by {}, other mappings: {}\n",
-                        account.draining / 1024,
+                        account.draining() / 1024,
                         holder,
                         others
                     );
@@ -277,10 +256,8 @@ impl Pool {
             }
             // Signals must not cut it short, and the hung-task watchdog has no reason to bark.
             task::sleep_idle(STEP_MS);
-        }
-
-        // Waits for the worker, which has nothing left to do. Not under the lock, which the worker takes.
-        let queue = self.retired.lock().take_queue();
+        });
+        // Waits for the worker, which has nothing left to do.
         drop(queue);
         let source = self.source.lock().take();
         drop(source);

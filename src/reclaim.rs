@@ -5,18 +5,15 @@
 //! The task that unmaps only queues its [`Batch`]: it may itself hold the pins, and would wait for
 //! itself. One worker for each pool looks whether the folios are free of references, zeroes and
 //! frees those that are, and looks again at the others until none is left.
-//!
-//! A batch is queued and the worker is kicked under one lock. A worker that finds the list empty
-//! under that lock may therefore stop, and once a batch's memory is back, whoever queued it no
-//! longer uses the workqueue.
+//! How the two meet is in `protocol/handover.rs`.
 
 use crate::{
     abstractions::{
         rcu::GracePeriod,
         task::{self, TaskName},
-        workqueue::OwnedQueue,
     },
     pool::{Block, Pool},
+    protocol::handover,
 };
 use core::mem;
 use kernel::{
@@ -66,9 +63,14 @@ impl Batch {
 }
 
 /// A list of batches. Linked through the batches, so that nothing is allocated to free memory.
-struct Batches(Option<KBox<Batch>>);
+#[derive(Default)]
+pub(crate) struct Batches(Option<KBox<Batch>>);
 
 impl Batches {
+    fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     fn push(&mut self, mut batch: KBox<Batch>) {
         batch.next = self.0.take();
         self.0 = Some(batch);
@@ -81,33 +83,11 @@ impl Batches {
     }
 
     fn reversed(mut self) -> Self {
-        let mut other = Self(None);
+        let mut other = Self::default();
         while let Some(batch) = self.pop() {
             other.push(batch);
         }
         other
-    }
-}
-
-/// What waits for the worker, and what the worker runs on.
-pub(crate) struct Retired {
-    batches: Batches,
-    // None once the pool is closed.
-    queue: Option<OwnedQueue>,
-}
-
-impl Retired {
-    /// Nothing yet, with the queue to run on.
-    pub(crate) fn new(queue: OwnedQueue) -> Self {
-        Self {
-            batches: Batches(None),
-            queue: Some(queue),
-        }
-    }
-
-    /// Takes the queue away; dropping it waits for the worker.
-    pub(crate) fn take_queue(&mut self) -> Option<OwnedQueue> {
-        self.queue.take()
     }
 }
 
@@ -120,13 +100,16 @@ impl Pool {
     pub(crate) fn retire(self: &Arc<Self>, mut batch: KBox<Batch>) {
         batch.unmapped = Some(GracePeriod::start());
 
-        let mut retired = self.retired.lock();
-        self.account.lock().returning += batch.bytes;
-        retired.batches.push(batch);
-        if let Some(queue) = &retired.queue {
+        handover::hand_over(
+            &self.account,
+            &self.inbox,
+            batch.bytes,
+            |waiting| waiting.push(batch),
             // An error means that it is queued already, and so will run after this.
-            let _ = queue.enqueue::<Arc<Self>, 0>(self.clone());
-        }
+            |queue| {
+                let _ = queue.enqueue::<Arc<Self>, 0>(self.clone());
+            },
+        );
     }
 
     /// Frees what can be freed of `batch`.
@@ -153,10 +136,7 @@ impl Pool {
                     left += bytes;
                     block.folio = Some(folio);
                     if !mem::replace(&mut block.draining, true) {
-                        let mut account = self.account.lock();
-                        account.returning -= bytes;
-                        account.draining += bytes;
-                        drop(account);
+                        self.account.lock().drain(bytes);
                         self.moved.notify_all();
                     }
                     true
@@ -170,15 +150,8 @@ impl Pool {
         }
     }
 
-    fn freed(&self, bytes: usize, was_draining: bool) {
-        let mut account = self.account.lock();
-        if was_draining {
-            account.draining -= bytes;
-        } else {
-            account.returning -= bytes;
-        }
-        account.available += bytes;
-        drop(account);
+    fn freed(&self, bytes: usize, draining: bool) {
+        self.account.lock().free(bytes, draining);
         self.moved.notify_all();
     }
 }
@@ -188,20 +161,18 @@ impl WorkItem for Pool {
 
     fn run(this: Arc<Self>) {
         // The batches that are pinned, the last to come first.
-        let mut pinned = Batches(None);
+        let mut pinned = Batches::default();
         let mut pause_ms = 1;
 
-        loop {
-            let mut retired = this.retired.lock();
-            let mut new = mem::replace(&mut retired.batches, Batches(None)).reversed();
-            drop(retired);
+        handover::work(&this.inbox, |new| {
+            let mut new = new.reversed();
             while let Some(batch) = new.pop() {
                 pinned.push(batch);
                 pause_ms = 1;
             }
 
             let started = Instant::<Monotonic>::now();
-            let mut look = mem::replace(&mut pinned, Batches(None)).reversed();
+            let mut look = mem::take(&mut pinned).reversed();
             let mut holders: Option<(TaskName, usize)> = None;
             while let Some(mut batch) = look.pop() {
                 this.collect(&mut batch);
@@ -211,18 +182,16 @@ impl WorkItem for Pool {
                     pinned.push(batch);
                 }
             }
-            this.account.lock().holders = holders;
+            *this.holders.lock() = holders;
 
-            if pinned.0.is_none() {
-                if this.retired.lock().batches.0.is_none() {
-                    return;
-                }
-                continue;
+            if pinned.is_empty() {
+                return false;
             }
             let look_ms = u32::try_from(started.elapsed().as_millis()).unwrap_or(LOOK_MS);
             pause_ms = pause_ms.max(look_ms.saturating_mul(SHARE));
             task::sleep_idle(pause_ms);
             pause_ms = (pause_ms * 2).min(LOOK_MS);
-        }
+            true
+        });
     }
 }

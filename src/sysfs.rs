@@ -19,11 +19,11 @@ use kernel::{
 const NUMBERS: [Number<Pool>; 4] = [
     Number {
         name: c"size",
-        value: |pool| pool.size() as u64,
+        value: |pool| pool.account().size() as u64,
     },
     Number {
         name: c"available",
-        value: |pool| pool.account().available as u64,
+        value: |pool| pool.account().available() as u64,
     },
     Number {
         // Kernel drivers cannot find this memory through pci_p2pmem_find().
@@ -32,7 +32,7 @@ const NUMBERS: [Number<Pool>; 4] = [
     },
     Number {
         name: c"draining",
-        value: |pool| pool.account().draining as u64,
+        value: |pool| pool.account().draining() as u64,
     },
 ];
 
@@ -48,6 +48,6 @@ pub(crate) type Files = Group<Pool, Buffer>;
 /// sleep.
 pub(crate) fn add(dev: &Device<Bound>, pool: Arc<Pool>) -> Result<Files> {
     // Programs look at the file's size before they map it.
-    let size = pool.size();
+    let size = pool.account().size();
     Group::new(dev, c"p2pmem", pool, &NUMBERS, &ALLOCATE, size)
 }
