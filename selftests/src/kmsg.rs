@@ -4,6 +4,8 @@
 
 use crate::poll;
 use anyhow::{bail, Context, Result};
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
@@ -40,8 +42,19 @@ const ALARMS: &[&str] = &[
     "rcu: INFO",
 ];
 
+thread_local! {
+    /// The sequence numbers of records that are no alarm, whatever they say.
+    static EXCUSED: RefCell<HashSet<u64>> = RefCell::default();
+}
+
+/// From now on the record is no alarm: it says what a test did on purpose.
+pub fn excuse(record: &Record) {
+    EXCUSED.with_borrow_mut(|excused| excused.insert(record.sequence));
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
+    sequence: u64,
     pub level: u8,
     pub text: String,
 }
@@ -51,8 +64,11 @@ impl Record {
     /// wrote into the log.
     fn parse(raw: &str) -> Option<Record> {
         let (header, text) = raw.split_once(';')?;
-        let priority: u32 = header.split(',').next()?.parse().ok()?;
+        let mut fields = header.split(',');
+        let priority: u32 = fields.next()?.parse().ok()?;
+        let sequence = fields.next()?.parse().ok()?;
         (priority >> 3 == 0).then(|| Record {
+            sequence,
             level: (priority & 7) as u8,
             text: text.lines().next().unwrap_or("").to_owned(),
         })
@@ -60,6 +76,7 @@ impl Record {
 
     pub fn is_alarm(&self) -> bool {
         ALARMS.iter().any(|alarm| self.text.contains(alarm))
+            && !EXCUSED.with_borrow(|excused| excused.contains(&self.sequence))
     }
 }
 
@@ -145,11 +162,14 @@ mod tests {
     #[test]
     fn a_splat_is_an_alarm_and_debug_is_none() {
         let of = |text: &str| Record {
+            sequence: 0,
             level: 4,
             text: text.to_owned(),
         };
         assert!(of("WARNING: CPU: 0 PID: 1 at mm/memory.c:1").is_alarm());
         assert!(of("BUG: kernel NULL pointer dereference").is_alarm());
         assert!(!of("DEBUG_INFO=y").is_alarm());
+        excuse(&of("WARNING: to be expected"));
+        assert!(!of("WARNING: to be expected").is_alarm());
     }
 }
