@@ -10,7 +10,7 @@
 //! The last line is `N passed, N failed`.
 
 use libtest_mimic::{Arguments, Trial};
-use p2pmem_selftests::{harness, helper, module, tests};
+use p2pmem_selftests::{failing, harness, helper, module, tests};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -25,7 +25,7 @@ macro_rules! trials {
 }
 
 fn trials() -> Vec<Trial> {
-    trials! {
+    let mut trials = trials! {
         loading:
             loads_and_unloads_without_a_warning
             has_no_alias
@@ -156,7 +156,29 @@ fn trials() -> Vec<Trial> {
             without_warning_waits_for_io_uring
             without_warning_while_io_is_in_flight
             works_many_times;
+    };
+    // What needs another kernel than those of distributions.
+    if failing::is_possible() {
+        trials.extend(trials! {
+            failing:
+                insmod
+                probe
+                probe_of_a_controller_memory_buffer
+                mmap
+                mmap_of_many_blocks
+                first_touch_of_4_kib
+                first_touch_of_2_mib
+                fork
+                mremap
+                munmap
+                munmap_of_a_part
+                unbind
+                unbind_of_a_controller_memory_buffer
+                registration
+                io_uring_registration;
+        });
     }
+    trials
 }
 
 fn main() -> ExitCode {

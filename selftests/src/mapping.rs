@@ -275,6 +275,16 @@ impl Mapping {
         (head, tail)
     }
 
+    /// munmap, for a test of how it fails.
+    pub fn unmap(self) -> Result<(), (Mapping, Errno)> {
+        let whole = ManuallyDrop::new(self);
+        // SAFETY: the range is ours, and with `self` the last way to it goes.
+        match Errno::result(unsafe { libc::munmap(whole.address as *mut _, whole.len) }) {
+            Ok(_) => Ok(()),
+            Err(error) => Err((ManuallyDrop::into_inner(whole), error)),
+        }
+    }
+
     /// pread into the mapping; O_DIRECT when the file is open that way.
     pub fn pread_from(&self, file: &File, offsets: Range<usize>, at: i64) -> nix::Result<usize> {
         let range = self.addresses(&offsets);

@@ -7,6 +7,7 @@ use crate::pattern::Pattern;
 
 pub mod bad_input;
 pub mod binding;
+pub mod failing;
 pub mod huge;
 pub mod loading;
 pub mod memory_calls;

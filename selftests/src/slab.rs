@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the kernel has in use of the things that a mapping and a bound device are made of.
+//!
+//! For what is forgotten but still referred to, which kmemleak cannot see. It needs a kernel that
+//! gives each kind of object a slab cache of its own, as one with KASAN does.
+
+use crate::poll;
+use anyhow::{Context, Result};
+use std::fs;
+
+const CACHES: [&str; 6] = [
+    "filp",
+    "gpu_buddy_block",
+    "inode_cache",
+    "kernfs_node_cache",
+    "pool_workqueue",
+    "vm_area_struct",
+];
+
+/// Objects in use of each of [`CACHES`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Objects([u64; CACHES.len()]);
+
+impl Objects {
+    fn now() -> Result<Objects> {
+        const FILE: &str = "/proc/slabinfo";
+
+        // Without what is only kept in case that it is wanted again, and what waits to be freed.
+        fs::write("/proc/sys/vm/drop_caches", "2").context("drop_caches")?;
+        for name in CACHES {
+            let path = format!("/sys/kernel/slab/{name}/shrink");
+            fs::write(&path, "1").context(path)?;
+        }
+        let text = fs::read_to_string(FILE).context(FILE)?;
+        let mut counts = [0; CACHES.len()];
+        for (name, count) in CACHES.iter().zip(&mut counts) {
+            let mut lines = text.lines().map(str::split_whitespace);
+            let mut line = lines
+                .find_map(|mut words| (words.next() == Some(*name)).then_some(words))
+                .with_context(|| format!("{name} in {FILE}"))?;
+            *count = line.next().context(FILE)?.parse()?;
+        }
+        Ok(Objects(counts))
+    }
+
+    /// What is in use for good: whatever is freed late has been.
+    pub fn settled() -> Result<Objects> {
+        let mut last = Objects::now()?;
+        poll::until_some("an end of objects' being freed", || {
+            let now = Objects::now()?;
+            let found = (now == last).then_some(now);
+            last = now;
+            Ok(found)
+        })
+    }
+
+    /// Waits until no more are in use than there were.
+    pub fn wait_until_back(self) -> Result<()> {
+        let mut now = self;
+        poll::until("all objects' being freed", || {
+            now = Objects::now()?;
+            Ok(now.0.iter().zip(self.0).all(|(&now, before)| now <= before))
+        })
+        .with_context(|| format!("{CACHES:?} were {:?} and are {:?}", self.0, now.0))
+    }
+}
