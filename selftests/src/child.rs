@@ -44,6 +44,10 @@ impl Child {
         }
     }
 
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// Waits for its end.
     pub fn wait(mut self) -> Result<WaitStatus> {
         let status = poll::until_some("end of a child", || {

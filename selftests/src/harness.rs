@@ -9,6 +9,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{signal, SigHandler, Signal};
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,14 @@ thread_local! {
 pub fn note_problem(result: Result<()>) {
     if let Err(error) = result {
         PROBLEMS.with_borrow_mut(|problems| problems.push(format!("clean-up: {error:#}")));
+    }
+}
+
+/// `count`, or a tenth of it on a debugging kernel, where everything takes so much longer.
+pub fn scaled(count: usize) -> usize {
+    match Path::new("/sys/kernel/debug/kmemleak").exists() {
+        true => count / 10,
+        false => count,
     }
 }
 

@@ -156,6 +156,15 @@ fn trials() -> Vec<Trial> {
             without_warning_waits_for_io_uring
             without_warning_while_io_is_in_flight
             works_many_times;
+        limits:
+            single_pages_until_none_is_left
+            fifty_thousand_live_mappings
+            memory_whose_pins_are_gone_can_be_mapped_at_once
+            mmap_does_not_wait_for_pins
+            mmap_that_a_pin_stands_against_does_not_wait_for_zeroing
+            mmap_waits_for_memory_that_is_being_zeroed
+            a_signal_ends_the_wait_for_memory
+            a_thousand_processes_contend_for_an_exhausted_pool;
     };
     // What needs another kernel than those of distributions.
     if failing::is_possible() {

@@ -9,6 +9,7 @@ pub mod bad_input;
 pub mod binding;
 pub mod failing;
 pub mod huge;
+pub mod limits;
 pub mod loading;
 pub mod memory_calls;
 pub mod pinning;
