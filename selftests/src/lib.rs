@@ -25,5 +25,6 @@ pub mod smaps;
 pub mod stress;
 pub mod tests;
 pub mod thp;
+pub mod uffd;
 pub mod uring;
 pub mod verbs;

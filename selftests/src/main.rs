@@ -165,6 +165,19 @@ fn trials() -> Vec<Trial> {
             mmap_waits_for_memory_that_is_being_zeroed
             a_signal_ends_the_wait_for_memory
             a_thousand_processes_contend_for_an_exhausted_pool;
+        traps:
+            blocks_of_other_orders_under_the_eyes_of_gup_fast
+            faults_of_both_sizes_at_once
+            mprotect_at_every_page_of_a_huge_entry
+            madvise_at_every_page_of_a_huge_entry
+            munmap_at_every_page_of_a_huge_entry
+            mremap_of_partly_populated_ranges
+            fork_and_mremap_against_unbind
+            release_against_unbind
+            work_is_queued_at_rmmod
+            userfaultfd_is_refused
+            remap_file_pages_is_refused
+            no_flags_of_the_last_user;
     };
     // What needs another kernel than those of distributions.
     if failing::is_possible() {

@@ -210,6 +210,40 @@ impl Mapping {
         Errno::result(result).map(drop)
     }
 
+    /// New memory of `file` in place of what is mapped there.
+    pub fn replace(&self, offsets: Range<usize>, file: &File) -> nix::Result<()> {
+        let range = self.addresses(&offsets);
+        // SAFETY: the range is ours and nothing has a Rust reference into it.
+        let result = unsafe {
+            libc::mmap(
+                range.start as *mut _,
+                range.len(),
+                READ | WRITE,
+                libc::MAP_SHARED | libc::MAP_FIXED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        Errno::result(result).map(drop)
+    }
+
+    /// remap_file_pages: the pages from page `page` of the file on, at these offsets.
+    pub fn remap_pages(&self, offsets: Range<usize>, page: usize) -> nix::Result<()> {
+        let range = self.addresses(&offsets);
+        // SAFETY: as for `replace`.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_remap_file_pages,
+                range.start,
+                range.len(),
+                0,
+                page,
+                0,
+            )
+        };
+        Errno::result(result).map(drop)
+    }
+
     pub fn lock(&self) -> nix::Result<()> {
         // SAFETY: mlock changes no contents.
         let result = unsafe { libc::mlock(self.address as *const _, self.len) };

@@ -29,9 +29,14 @@ impl Vma {
     }
 }
 
+/// All mappings of this process.
+pub fn vmas() -> Result<Vec<Vma>> {
+    Ok(parse(&fs::read_to_string("/proc/self/smaps")?))
+}
+
 /// The mapping at `address`.
 pub fn vma_at(address: usize) -> Result<Vma> {
-    parse(&fs::read_to_string("/proc/self/smaps")?)
+    vmas()?
         .into_iter()
         .find(|vma| vma.range.contains(&address))
         .with_context(|| format!("no mapping at {address:#x} in smaps"))

@@ -16,6 +16,7 @@ pub mod pinning;
 pub mod quarantine;
 pub mod removal;
 pub mod tools;
+pub mod traps;
 pub mod unbind;
 pub mod vma_rules;
 pub mod zeroing;
