@@ -10,7 +10,7 @@ use anyhow::{ensure, Context, Result};
 use nix::sys::resource::{setrlimit, Resource};
 use nix::sys::signal::{kill, Signal};
 use nix::sys::wait::{waitpid, WaitPidFlag, WaitStatus};
-use nix::unistd::{fork, ForkResult, Pid};
+use nix::unistd::{fork, setgid, setgroups, setuid, ForkResult, Gid, Pid, Uid};
 
 /// A forked child; killed and reaped on drop.
 pub struct Child {
@@ -76,6 +76,20 @@ impl Drop for Child {
             let _ = waitpid(self.pid, None);
         }
     }
+}
+
+/// User and group without any right.
+pub const NOBODY: u32 = 65534;
+
+/// Runs `body` in a child without any right; it must succeed.
+pub fn as_nobody(body: impl FnOnce() -> Result<()>) -> Result<()> {
+    let child = Child::start(|| {
+        setgroups(&[])?;
+        setgid(Gid::from_raw(NOBODY))?;
+        setuid(Uid::from_raw(NOBODY))?;
+        body()
+    })?;
+    child.succeed()
 }
 
 /// The signal that kills a process which does `body`; `None` when it survives.

@@ -88,12 +88,21 @@ pub struct Log {
 
 impl Log {
     pub fn from_now() -> Result<Log> {
+        Log::from(SeekFrom::End(0))
+    }
+
+    /// All of the log that has not been overwritten yet.
+    pub fn from_boot() -> Result<Log> {
+        Log::from(SeekFrom::Start(0))
+    }
+
+    fn from(start: SeekFrom) -> Result<Log> {
         let mut file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
             .open("/dev/kmsg")
             .context("/dev/kmsg")?;
-        file.seek(SeekFrom::End(0)).context("/dev/kmsg")?;
+        file.seek(start).context("/dev/kmsg")?;
         Ok(Log {
             file,
             records: Vec::new(),

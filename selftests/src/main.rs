@@ -178,6 +178,14 @@ fn trials() -> Vec<Trial> {
             userfaultfd_is_refused
             remap_file_pages_is_refused
             no_flags_of_the_last_user;
+        access:
+            the_directory_has_the_documented_files
+            nobody_gets_nothing_but_numbers
+            the_group_gets_allocate_and_nothing_else
+            calls_that_make_no_sense_get_errors
+            file_that_is_open_for_writing_only
+            files_hold_one_number_each
+            log_lines_have_known_shapes;
     };
     // What needs another kernel than those of distributions.
     if failing::is_possible() {

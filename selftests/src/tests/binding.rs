@@ -3,14 +3,14 @@
 //! Which devices are bound, which of their memory is donated, and the sysfs files.
 
 use super::{LEN, OURS, THEIRS};
-use crate::child::Child;
+use crate::child::{as_nobody, NOBODY};
 use crate::device::{Bound, Pci, CMB, LEGACY_CMB, MIXED, PLAIN};
 use crate::mapping::{Mapping, Request, PAGE};
 use crate::module;
 use crate::pagemap;
 use crate::pattern::Pattern;
 use anyhow::{ensure, Context, Result};
-use nix::unistd::{chown, setgid, setgroups, setuid, Gid, Uid};
+use nix::unistd::{chown, Gid};
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
@@ -174,21 +174,10 @@ pub fn mappings_do_not_overlap() -> Result<()> {
 
 /// `allocate` can be given to a group; without that it is root's.
 pub fn group_permission_gives_allocate() -> Result<()> {
-    const NOBODY: u32 = 65534;
-
     let bound = Bound::new(PLAIN)?;
     let path = PLAIN.path("p2pmem/allocate");
-    let as_nobody = |body: &dyn Fn() -> Result<()>| -> Result<()> {
-        let child = Child::start(|| {
-            setgroups(&[])?;
-            setgid(Gid::from_raw(NOBODY))?;
-            setuid(Uid::from_raw(NOBODY))?;
-            body()
-        })?;
-        child.succeed()
-    };
 
-    as_nobody(&|| {
+    as_nobody(|| {
         for (read, write) in [(true, true), (true, false), (false, true)] {
             let result = File::options().read(read).write(write).open(&path);
             let error = result.err().context("opened without permission")?;
@@ -199,7 +188,7 @@ pub fn group_permission_gives_allocate() -> Result<()> {
     })?;
 
     chown(&path, None, Some(Gid::from_raw(NOBODY)))?;
-    as_nobody(&|| {
+    as_nobody(|| {
         let mapping = bound.map(LEN)?;
         mapping.fill(OURS);
         mapping.check(OURS)
