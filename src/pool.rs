@@ -24,7 +24,7 @@
 
 use crate::{
     abstractions::{
-        folio::{Folio, PMD_ORDER},
+        folio::{Folio, FrozenFolio, PMD_ORDER},
         folio_pool::FolioPool,
         pagemap::Pagemap,
         task::{self, TaskName},
@@ -35,7 +35,7 @@ use crate::{
     protocol::{
         account::{Account, Denied},
         handover::{self, Inbox},
-        Lock,
+        look, Lock,
     },
     reclaim::{Batch, Batches},
 };
@@ -69,14 +69,26 @@ impl<T: Unpin> Lock<T> for Mutex<T> {
     }
 }
 
+impl From<Denied> for Error {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Refused => ENODEV,
+            Denied::Lacking => ENOMEM,
+        }
+    }
+}
+
 /// The pool.
 #[pin_data]
 pub(crate) struct Pool {
     #[pin]
     pub(crate) account: Mutex<Account>,
-    // Signalled when bytes move in `account`.
+    // Signalled when bytes move in `account`, and at the end of each look.
     #[pin]
     pub(crate) moved: CondVar,
+    // Signalled when a look has been asked for.
+    #[pin]
+    pub(crate) asked: CondVar,
     // Who had mapped what has been draining longest, and the number of other such mappings.
     #[pin]
     pub(crate) holders: Mutex<Option<(TaskName, usize)>>,
@@ -95,10 +107,10 @@ pub(crate) struct Pool {
 pub(crate) struct Block {
     /// Offset of its first page in the mapping, in pages.
     pub(crate) start: usize,
-    /// None only while the worker has it in hand.
+    /// None once the worker has found it free of references.
     pub(crate) folio: Option<Folio>,
-    /// Whether it is accounted as draining.
-    pub(crate) draining: bool,
+    /// What it is from then on, until it has been zeroed.
+    pub(crate) frozen: Option<FrozenFolio>,
 }
 
 /// Memory taken from a pool. Dropping it hands it to the worker, which waits for the pins.
@@ -142,6 +154,7 @@ impl Pool {
             pin_init!(Self {
                 account <- new_mutex!(Account::new(size)),
                 moved <- new_condvar!(),
+                asked <- new_condvar!(),
                 holders <- new_mutex!(None),
                 source <- new_mutex!(Some(source)),
                 live <- new_mutex!(Live::new()),
@@ -160,8 +173,8 @@ impl Pool {
     /// Takes `len` bytes, a multiple of the page size, in blocks that suit a mapping at `address`.
     ///
     /// `ENOMEM` if they are not available; if they only have to be zeroed, after waiting at most
-    /// [`WAIT_MS`]. `ERESTARTSYS` if a signal ended the wait, `ENODEV` after [`Self::refuse`]. May
-    /// sleep.
+    /// [`WAIT_MS`]; if somebody may still refer to them, after the worker has looked. `ERESTARTSYS`
+    /// if a signal ended the wait, `ENODEV` after [`Self::refuse`]. May sleep.
     pub(crate) fn alloc(self: &Arc<Self>, address: usize, len: usize) -> Result<Allocation> {
         let source = self.source.lock().clone().ok_or(ENODEV)?;
         let batch = Batch::new(len)?;
@@ -190,7 +203,7 @@ impl Pool {
                     Block {
                         start,
                         folio: Some(folio),
-                        draining: false,
+                        frozen: None,
                     },
                     GFP_KERNEL,
                 )?;
@@ -207,21 +220,16 @@ impl Pool {
 
     /// Moves `len` bytes out of the available ones.
     fn reserve(&self, len: usize) -> Result {
-        let mut account = self.account.lock();
         let mut left = msecs_to_jiffies(WAIT_MS);
-        loop {
-            match account.reserve(len) {
-                Ok(()) => return Ok(()),
-                Err(Denied::Refused) => return Err(ENODEV),
-                Err(Denied::Lacking) => return Err(ENOMEM),
-                Err(Denied::NotYet) => {}
-            }
+        let wake = || self.asked.notify_all();
+        look::reserve(self.account.lock(), len, wake, |mut account| {
             left = match self.moved.wait_interruptible_timeout(&mut account, left) {
                 CondVarTimeoutResult::Woken { jiffies } => jiffies,
                 CondVarTimeoutResult::Timeout => return Err(ENOMEM),
                 CondVarTimeoutResult::Signal { .. } => return Err(ERESTARTSYS),
             };
-        }
+            Ok(account)
+        })
     }
 
     /// Lets every allocation fail with `ENODEV`, those too that wait for memory. May sleep.

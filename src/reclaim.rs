@@ -4,8 +4,10 @@
 //!
 //! The task that unmaps only queues its [`Batch`]: it may itself hold the pins, and would wait for
 //! itself. One worker for each pool looks whether the folios are free of references, zeroes and
-//! frees those that are, and looks again at the others until none is left.
-//! How the two meet is in `protocol/handover.rs`.
+//! frees those that are, and looks again at the others until none is left. It looks at all of them
+//! before it zeroes any: a look is quick, zeroing is not.
+//! How the two meet is in `protocol/handover.rs`, and how an allocation gets a look in
+//! `protocol/look.rs`.
 
 use crate::{
     abstractions::{
@@ -13,19 +15,20 @@ use crate::{
         task::{self, TaskName},
     },
     pool::{Block, Pool},
-    protocol::handover,
+    protocol::{account::Share, handover, look},
 };
 use core::mem;
 use kernel::{
     impl_has_work,
     prelude::*,
     sync::Arc,
-    time::{Instant, Monotonic},
+    time::{msecs_to_jiffies, Delta, Instant, Monotonic},
     workqueue::WorkItem,
 };
 
 /// Longest pause between two looks at folios that are pinned, in milliseconds, unless the looks
-/// themselves take long: then [`SHARE`] times as long as the last one.
+/// themselves take long: then [`SHARE`] times as long as the last one. An allocation that needs
+/// what may be pinned ends the pause.
 ///
 /// With what it takes to zero the memory, and whatever else was unmapped meanwhile, this is the
 /// time from the last unpin until the memory is available.
@@ -38,8 +41,8 @@ const SHARE: u32 = 4;
 pub(crate) struct Batch {
     /// Its memory, in the order of [`Block::start`].
     pub(crate) blocks: KVVec<Block>,
-    /// What has been reserved for it, in bytes; more than `blocks` if it could not be filled.
-    bytes: usize,
+    /// What it has in the account; more than `blocks` if it could not be filled.
+    share: Share,
     owner: TaskName,
     next: Option<KBox<Batch>>,
     // Started when the last mapping was gone.
@@ -52,7 +55,7 @@ impl Batch {
         Ok(KBox::new(
             Self {
                 blocks: KVVec::new(),
-                bytes,
+                share: Share::new(bytes),
                 owner: TaskName::current(),
                 next: None,
                 unmapped: None,
@@ -103,7 +106,7 @@ impl Pool {
         handover::hand_over(
             &self.account,
             &self.inbox,
-            batch.bytes,
+            batch.share.len(),
             |waiting| waiting.push(batch),
             // An error means that it is queued already, and so will run after this.
             |queue| {
@@ -112,47 +115,97 @@ impl Pool {
         );
     }
 
-    /// Frees what can be freed of `batch`.
-    fn collect(&self, batch: &mut Batch) {
+    /// Looks which folios of `batch` nobody refers to any more; nobody can then do so again. Returns
+    /// whether any is left.
+    fn look(&self, batch: &mut Batch) -> bool {
         let Some(unmapped) = batch.unmapped else {
-            return;
+            return false;
         };
-        let mut left = 0;
-
-        batch.blocks.retain(|block| {
+        let (mut free, mut pinned) = (0, 0);
+        for block in batch.blocks.iter_mut() {
             let Some(folio) = block.folio.take() else {
-                return false;
+                continue;
             };
             let bytes = folio.bytes();
             match folio.try_freeze(unmapped) {
                 Ok(frozen) => {
-                    // Zeroes, waits for the grace period and frees. No lock is held.
-                    drop(frozen);
-                    self.freed(bytes, block.draining);
-                    batch.bytes -= bytes;
-                    false
+                    block.frozen = Some(frozen);
+                    free += bytes;
                 }
                 Err(folio) => {
-                    left += bytes;
                     block.folio = Some(folio);
-                    if !mem::replace(&mut block.draining, true) {
-                        self.account.lock().drain(bytes);
-                        self.moved.notify_all();
-                    }
-                    true
+                    pinned += bytes;
                 }
             }
-        });
-        // What was reserved but never filled.
-        if batch.bytes > left {
-            self.freed(batch.bytes - left, false);
-            batch.bytes = left;
         }
+        self.account.lock().looked(&mut batch.share, free, pinned);
+        pinned > 0
     }
 
-    fn freed(&self, bytes: usize, draining: bool) {
-        self.account.lock().free(bytes, draining);
-        self.moved.notify_all();
+    /// Looks at all of `batches`. Notes whose mappings had what is pinned.
+    fn look_at_all(&self, batches: &mut Batches) {
+        let mut unseen = mem::take(batches).reversed();
+        let mut holders: Option<(TaskName, usize)> = None;
+        while let Some(mut batch) = unseen.pop() {
+            if self.look(&mut batch) {
+                let others = holders.map_or(0, |(_, others)| others + 1);
+                holders = Some((holders.map_or(batch.owner, |(first, _)| first), others));
+            }
+            batches.push(batch);
+            task::cond_resched();
+        }
+        *self.holders.lock() = holders;
+    }
+
+    /// Zeroes and frees what the looks have found free of `batch`, folio by folio, until `enough`
+    /// says so while another look is due. Returns whether that was so.
+    fn free(&self, batch: &mut Batch, enough: impl Fn() -> bool) -> bool {
+        let mut interrupted = false;
+        batch.blocks.retain(|block| {
+            if interrupted {
+                return true;
+            }
+            let Some(frozen) = block.frozen.take() else {
+                return true;
+            };
+            let bytes = frozen.bytes();
+            // Zeroes, waits for the grace period and frees. No lock is held.
+            drop(frozen);
+
+            let mut account = self.account.lock();
+            account.free(bytes);
+            interrupted = account.is_look_due() && enough();
+            drop(account);
+            self.moved.notify_all();
+            false
+        });
+        interrupted
+    }
+
+    /// Frees what can be freed of `batches`, at least for as long as the look `took`: else many who
+    /// ask would keep the worker from zeroing. Returns whether it stopped for a look that is due.
+    fn free_all(&self, batches: &mut Batches, took: Delta) -> bool {
+        let started = Instant::<Monotonic>::now();
+        let enough = || started.elapsed().as_nanos() >= took.as_nanos();
+        let mut interrupted = false;
+        let mut seen = mem::take(batches).reversed();
+        while let Some(mut batch) = seen.pop() {
+            interrupted = interrupted || self.free(&mut batch, enough);
+            if !batch.blocks.is_empty() {
+                batches.push(batch);
+            }
+        }
+        interrupted
+    }
+
+    /// Sleeps for `ms` milliseconds, or until a look is asked for.
+    fn pause(&self, ms: u32) {
+        look::pause(self.account.lock(), |mut account| {
+            // Interruptible only to be no burden on the load average: a worker gets no signals.
+            let _ = self
+                .asked
+                .wait_interruptible_timeout(&mut account, msecs_to_jiffies(ms));
+        });
     }
 }
 
@@ -160,37 +213,34 @@ impl WorkItem for Pool {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        // The batches that are pinned, the last to come first.
-        let mut pinned = Batches::default();
+        // The batches that have not been freed yet, the last to come first.
+        let mut batches = Batches::default();
         let mut pause_ms = 1;
 
-        handover::work(&this.inbox, |new| {
+        handover::work(&this.account, &this.inbox, |new| {
             let mut new = new.reversed();
             while let Some(batch) = new.pop() {
-                pinned.push(batch);
+                batches.push(batch);
                 pause_ms = 1;
             }
 
             let started = Instant::<Monotonic>::now();
-            let mut look = mem::take(&mut pinned).reversed();
-            let mut holders: Option<(TaskName, usize)> = None;
-            while let Some(mut batch) = look.pop() {
-                this.collect(&mut batch);
-                if !batch.blocks.is_empty() {
-                    let others = holders.map_or(0, |(_, others)| others + 1);
-                    holders = Some((holders.map_or(batch.owner, |(first, _)| first), others));
-                    pinned.push(batch);
-                }
-            }
-            *this.holders.lock() = holders;
+            look::look(
+                &this.account,
+                || this.look_at_all(&mut batches),
+                || this.moved.notify_all(),
+            );
+            let took = started.elapsed();
 
-            if pinned.is_empty() {
+            let interrupted = this.free_all(&mut batches, took);
+            if batches.is_empty() {
                 return false;
             }
-            let look_ms = u32::try_from(started.elapsed().as_millis()).unwrap_or(LOOK_MS);
-            pause_ms = pause_ms.max(look_ms.saturating_mul(SHARE));
-            task::sleep_idle(pause_ms);
-            pause_ms = (pause_ms * 2).min(LOOK_MS);
+            if !interrupted {
+                let took_ms = u32::try_from(took.as_millis()).unwrap_or(LOOK_MS);
+                this.pause(pause_ms.max(took_ms.saturating_mul(SHARE)));
+                pause_ms = (pause_ms * 2).min(LOOK_MS);
+            }
             true
         });
     }

@@ -9,30 +9,12 @@
 
 mod model;
 
-use loom::sync::{Condvar, Mutex};
+use loom::sync::Mutex;
 use loom::thread;
-use model::protocol::handover::{self, Inbox};
-use model::protocol::{account::Account, lease, Lock};
-use model::{check, Folio, Mapping, Vma, Workqueue};
-use std::mem;
+use model::pool::{wait, Batch, Pool, LEN};
+use model::protocol::{account::Account, handover, lease, Lock};
+use model::{check, Folio, Mapping, Vma};
 use std::sync::Arc;
-
-/// Bytes of a folio.
-const LEN: usize = 4096;
-
-/// What one mapping had.
-struct Batch {
-    folio: Arc<Folio>,
-    draining: bool,
-}
-
-struct Pool {
-    account: Mutex<Account>,
-    // The module looks every few milliseconds. loom would try how often it can look in vain.
-    freed: Condvar,
-    inbox: Mutex<Inbox<Vec<Batch>, Arc<Workqueue>>>,
-    folios: Vec<Arc<Folio>>,
-}
 
 /// The rules that the tests break.
 #[derive(Clone, Copy)]
@@ -42,22 +24,15 @@ struct Rules {
     close: fn(&Pool),
 }
 
-/// As the module does it.
+/// As the module does it, but that it counts its looks: nobody waits for one here.
 const RULES: Rules = Rules {
-    hand_over: |pool, batch| {
-        handover::hand_over(
-            &pool.account,
-            &pool.inbox,
-            LEN,
-            |waiting| waiting.push(batch),
-            |queue| queue.enqueue(),
-        );
-    },
+    hand_over: Pool::hand_over,
     work: |pool| {
         let mut in_hand = Vec::new();
-        handover::work(&pool.inbox, |new| {
+        handover::work(&pool.account, &pool.inbox, |new| {
             in_hand.extend(new);
-            in_hand.retain_mut(|batch| !pool.collect(batch));
+            pool.look(&mut in_hand);
+            pool.free(&mut in_hand);
             if in_hand.is_empty() {
                 return false;
             }
@@ -66,75 +41,37 @@ const RULES: Rules = Rules {
         });
     },
     close: |pool| {
-        let queue = handover::close(&pool.account, &pool.inbox, |seen| pool.wait(seen));
+        // The module looks every few milliseconds. loom would try how often it can look in vain.
+        let queue = handover::close(&pool.account, &pool.inbox, |seen| {
+            let mut account = pool.lock();
+            while account.available() == seen.available() {
+                account = wait(&pool.moved, account);
+            }
+        });
         queue.expect("closed once").destroy();
     },
 };
 
-impl Pool {
-    /// A pool of `folios`, all of which mappings have.
-    fn new(folios: &[Arc<Folio>], work: fn(&Pool)) -> Arc<Self> {
-        let queue = Workqueue::new();
-        let mut account = Account::new(folios.len() * LEN);
-        account.reserve(account.size()).expect("all is available");
-        account.refuse();
-        let pool = Arc::new(Self {
-            account: Mutex::new(account),
-            freed: Condvar::new(),
-            inbox: Mutex::new(Inbox::new(queue.clone())),
-            folios: folios.to_vec(),
-        });
-        queue.start({
-            let pool = pool.clone();
-            move || work(&pool)
-        });
-        pool
-    }
-
-    /// Frees `batch` if nobody refers to it any more.
-    fn collect(&self, batch: &mut Batch) -> bool {
-        if batch.folio.try_freeze() {
-            batch.folio.zero();
-            self.account
-                .with(|account| account.free(LEN, batch.draining));
-            self.freed.notify_one();
-            return true;
-        }
-        if !mem::replace(&mut batch.draining, true) {
-            self.account.with(|account| account.drain(LEN));
-        }
-        false
-    }
-
-    /// Waits until more is available than was `seen`.
-    fn wait(&self, seen: Account) {
-        let mut account = self.account.lock().expect("a panic ends the model");
-        while account.available() == seen.available() {
-            account = self.freed.wait(account).expect("a panic ends the model");
-        }
-    }
-
-    fn wait_for_all(&self) {
-        let mut account = self.account.lock().expect("a panic ends the model");
-        while !account.is_whole() {
-            account = self.freed.wait(account).expect("a panic ends the model");
-        }
-    }
-
-    /// The end of unbind.
-    fn close(&self, close: fn(&Pool)) {
-        close(self);
-        assert!(self.account.with(|account| account.is_whole()));
-        for folio in &self.folios {
-            folio.remove();
-        }
+fn wait_for_all(pool: &Pool) {
+    let mut account = pool.lock();
+    while !account.is_whole() {
+        account = wait(&pool.moved, account);
     }
 }
 
-fn batch(folio: &Arc<Folio>) -> Batch {
-    Batch {
-        folio: folio.clone(),
-        draining: false,
+/// A pool of `folios`, all of which mappings have, when unbind has begun.
+fn pool(folios: &[&Arc<Folio>], rules: Rules) -> Arc<Pool> {
+    let pool = Pool::new(folios.len(), rules.work);
+    pool.account.with(Account::refuse);
+    pool
+}
+
+/// The end of unbind.
+fn close(pool: &Pool, folios: &[&Arc<Folio>], rules: Rules) {
+    (rules.close)(pool);
+    assert!(pool.account.with(|account| account.is_whole()));
+    for folio in folios {
+        folio.remove();
     }
 }
 
@@ -143,7 +80,7 @@ fn batch(folio: &Arc<Folio>) -> Batch {
 fn unbind_against_hand_over(rules: Rules) {
     check(move || {
         let (ours, theirs) = (Folio::new(), Folio::new());
-        let pool = Pool::new(&[ours.clone(), theirs.clone()], rules.work);
+        let pool = pool(&[&ours, &theirs], rules);
         theirs.get();
 
         let device = {
@@ -154,11 +91,11 @@ fn unbind_against_hand_over(rules: Rules) {
             })
         };
         let release = {
-            let pool = pool.clone();
-            thread::spawn(move || (rules.hand_over)(&pool, batch(&theirs)))
+            let (pool, theirs) = (pool.clone(), theirs.clone());
+            thread::spawn(move || (rules.hand_over)(&pool, Batch::new(&theirs)))
         };
-        (rules.hand_over)(&pool, batch(&ours));
-        pool.close(rules.close);
+        (rules.hand_over)(&pool, Batch::new(&ours));
+        close(&pool, &[&ours, &theirs], rules);
 
         release.join().expect("a panic ends the model");
         device.join().expect("a panic ends the model");
@@ -175,13 +112,14 @@ fn unbind_ends_with_all_memory_back_and_nobody_on_the_workqueue() {
 fn one_mapping_against_unbind_from_the_first_fault_to_the_removal_of_the_memory() {
     check(|| {
         let folio = Folio::new();
-        let pool = Pool::new(&[folio.clone()], RULES.work);
-        let buffer = Arc::new(Mutex::new(Some(batch(&folio))));
+        let pool = pool(&[&folio], RULES);
+        let buffer = Arc::new(Mutex::new(Some(Batch::new(&folio))));
         let mapping = Arc::new(Mapping::default());
         let live = Arc::new(Mutex::new(Some(mapping.clone())));
 
         let process = {
-            let (pool, buffer, live) = (pool.clone(), buffer.clone(), live.clone());
+            let (pool, folio) = (pool.clone(), folio.clone());
+            let (buffer, live) = (buffer.clone(), live.clone());
             thread::spawn(move || {
                 let vma = Vma::new(&folio);
                 mapping.link(&vma);
@@ -204,7 +142,7 @@ fn one_mapping_against_unbind_from_the_first_fault_to_the_removal_of_the_memory(
                 (RULES.hand_over)(&pool, batch);
             }
         }
-        pool.close(RULES.close);
+        close(&pool, &[&folio], RULES);
         process.join().expect("a panic ends the model");
     });
 }
@@ -272,10 +210,9 @@ fn memory_that_is_counted_after_it_was_pushed_is_caught() {
 fn a_worker_that_drops_what_is_pinned_is_caught() {
     unbind_against_hand_over(Rules {
         work: |pool| {
-            handover::work(&pool.inbox, |new| {
-                new.into_iter().for_each(|mut batch| {
-                    pool.collect(&mut batch);
-                });
+            handover::work(&pool.account, &pool.inbox, |mut new| {
+                pool.look(&mut new);
+                pool.free(&mut new);
                 false
             });
         },
@@ -284,7 +221,7 @@ fn a_worker_that_drops_what_is_pinned_is_caught() {
 }
 
 #[test]
-#[should_panic(expected = "assertion failed: self.account.with(|account| account.is_whole())")]
+#[should_panic(expected = "assertion failed: pool.account.with(|account| account.is_whole())")]
 fn a_close_that_does_not_wait_is_caught() {
     unbind_against_hand_over(Rules {
         close: |pool| {
@@ -303,7 +240,7 @@ fn a_workqueue_that_is_taken_before_all_memory_is_back_is_caught() {
         close: |pool| {
             let whole = Mutex::new(Account::new(0));
             let queue = handover::close(&whole, &pool.inbox, |_| ());
-            pool.wait_for_all();
+            wait_for_all(pool);
             queue.expect("closed once").destroy();
         },
         ..RULES
@@ -315,7 +252,7 @@ fn a_workqueue_that_is_taken_before_all_memory_is_back_is_caught() {
 fn a_workqueue_that_is_destroyed_under_the_lock_is_caught() {
     unbind_against_hand_over(Rules {
         close: |pool| {
-            pool.wait_for_all();
+            wait_for_all(pool);
             let nothing = |_: &mut Vec<Batch>| ();
             handover::hand_over(&pool.account, &pool.inbox, 0, nothing, |queue| {
                 queue.destroy();

@@ -252,6 +252,13 @@ pub(crate) struct FrozenFolio {
     unmapped: GracePeriod,
 }
 
+impl FrozenFolio {
+    /// Size in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pages.bytes()
+    }
+}
+
 impl Drop for FrozenFolio {
     fn drop(&mut self) {
         if self.pages.contents != Contents::Zero && !cfg!(p2pmem_break = "zeroing") {
@@ -263,3 +270,8 @@ impl Drop for FrozenFolio {
         self.unmapped.wait();
     }
 }
+
+// SAFETY: As for `Folio`.
+unsafe impl Send for FrozenFolio {}
+// SAFETY: As for `Folio`.
+unsafe impl Sync for FrozenFolio {}

@@ -6,8 +6,9 @@
 //!   workqueue before the worker finds the memory.
 //! - So when all memory is back, nobody uses the workqueue any more, not even a task that took the
 //!   memory of a mapping before unbind could. Unbind then takes it away.
-//! - The worker stops when it has nothing in hand. What was pushed meanwhile is kicked after that,
-//!   and work that is queued while it runs is run once more (`queue_work`).
+//! - The worker stops when it has nothing in hand and nobody waits for a look (`look.rs`). What was
+//!   pushed meanwhile is kicked after that, and work that is queued while it runs is run once more
+//!   (`queue_work`).
 
 use super::{account::Account, Lock};
 
@@ -47,8 +48,14 @@ pub(crate) fn hand_over<T, Q>(
 }
 
 /// The work. `look` gets what is new, and returns whether anything is left to look at again.
-pub(crate) fn work<T: Default, Q>(inbox: &impl Lock<Inbox<T, Q>>, mut look: impl FnMut(T) -> bool) {
-    while look(inbox.with(|inbox| core::mem::take(&mut inbox.waiting))) {}
+pub(crate) fn work<T: Default, Q>(
+    account: &impl Lock<Account>,
+    inbox: &impl Lock<Inbox<T, Q>>,
+    mut look: impl FnMut(T) -> bool,
+) {
+    while look(inbox.with(|inbox| core::mem::take(&mut inbox.waiting)))
+        || account.with(|account| account.is_look_due())
+    {}
 }
 
 /// Waits until all memory is back, calling `pause` between two looks, and takes the workqueue

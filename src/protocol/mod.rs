@@ -4,12 +4,13 @@
 //! under which lock, and in which order.
 //!
 //! Pure: needs nothing but `core`, so that the host's tests compile these very files. Those of the
-//! same names in `selftests/tests` run [`lease`] and [`handover`] through the interleavings of
-//! their tasks and hold [`account`] against a naive model.
+//! same names in `selftests/tests` run [`lease`], [`handover`] and [`look`] through the
+//! interleavings of their tasks and hold [`account`] against a naive model.
 
 pub(crate) mod account;
 pub(crate) mod handover;
 pub(crate) mod lease;
+pub(crate) mod look;
 
 /// A lock around a `T`: the kernel's mutex, or that of a model.
 pub(crate) trait Lock<T> {

@@ -7,6 +7,7 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub mod pool;
 #[path = "../../../src/protocol/mod.rs"]
 pub mod protocol;
 
