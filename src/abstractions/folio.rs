@@ -207,7 +207,9 @@ impl Folio {
             return Err(self);
         }
         // SAFETY: The count is 0: nobody else writes the flags. Whoever last used the folio may
-        // have left it dirty or referenced, which must not show in its next use.
+        // have left it dirty or referenced, which must not show in its next use. (User space can
+        // see the first in smaps; the second only behind the accessed bit, which every new entry
+        // has.)
         unsafe { helpers::helper_folio_clear_flags(helpers::helper_page_folio(page)) };
 
         // SAFETY: `self` is forgotten below, so `pages` is not used again.
@@ -266,7 +268,9 @@ impl Drop for FrozenFolio {
         }
         // A GUP-fast walker with a stale entry reads the folio's shape before it tries for a
         // reference. It fails at the count of 0, but it must be gone before the pages get another
-        // shape. Zeroing has mostly outlasted the grace period.
+        // shape. Zeroing has mostly outlasted the grace period. (The selftests race with such
+        // walkers, but cannot stop one between two of its instructions: they would seldom see it if
+        // this wait were missing.)
         self.unmapped.wait();
     }
 }
