@@ -58,6 +58,8 @@ fn round(pool: &Pool, in_hand: &mut Vec<Batch>, new: Vec<Batch>, rules: Rules) -
         return false;
     }
     (rules.pause)(pool);
+    // An allocation asks again as long as memory is counted that has not been pushed yet. loom would
+    // try how often it can.
     thread::yield_now();
     true
 }
