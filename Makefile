@@ -8,7 +8,10 @@
 #   make demo        see an RDMA application use an emulated drive's memory
 #   make check       every test; ends with a line of counts
 #   make check-debug the tests in the guest on a kernel that looks for bugs
-#   make fuzz        random system calls in the guest (SECONDS=600 SEED=random KERNEL=stock or debug)
+#   make stress      recycle memory and look for a word in a wrong place (SECONDS=60, CYCLES=)
+#   make teardown    the same while the device goes away and comes back (CYCLES=50)
+#   make fuzz        random system calls (SECONDS=600)
+#                    all three also take SEED= and KERNEL=stock, kasan or kcsan
 #   make shell       a shell in the guest
 #   make module      p2pmem.ko for the guest's kernel
 #   make selftests   the tests' own program
@@ -39,12 +42,22 @@ check:
 check-debug:
 	@scripts/check debug
 
+stress: SECONDS = 60
+teardown: CYCLES = 50
 fuzz: SECONDS = 600
-fuzz: KERNEL = stock
+stress teardown fuzz: KERNEL = stock
+stress teardown fuzz: in_guest = scripts/vm --kernel $(KERNEL) --memory 4G --timeout $(if $1,$$(($1 + 1800)),7200) -- \
+	$(if $(filter kasan,$(KERNEL)),scripts/guest-leaks) selftests/target/release
+
+stress: selftests
+	$(call in_guest,$(SECONDS))/p2pmem-stress --seconds $(SECONDS) $(addprefix --cycles=,$(CYCLES)) $(addprefix --seed=,$(SEED))
+
+teardown: selftests
+	$(in_guest)/p2pmem-stress --teardown $(CYCLES) $(addprefix --seed=,$(SEED))
+	$(in_guest)/p2pmem-stress --teardown $(CYCLES) --slot $(addprefix --seed=,$(SEED))
+
 fuzz: selftests
-	scripts/vm --kernel $(KERNEL) --memory 4G --timeout $$(($(SECONDS) + 900)) -- \
-		$(if $(filter debug,$(KERNEL)),scripts/guest-leaks) \
-		selftests/target/release/p2pmem-fuzz --seconds $(SECONDS) $(addprefix --seed=,$(SEED))
+	$(call in_guest,$(SECONDS))/p2pmem-fuzz --seconds $(SECONDS) $(addprefix --seed=,$(SEED))
 
 shell:
 	scripts/vm
@@ -72,4 +85,4 @@ clean:
 		-o -name modules.order -o -name Module.symvers -o -name generated.rs \) -exec rm -f {} +
 	rm -rf selftests/target
 
-.PHONY: all install demo check check-debug fuzz shell module selftests fmt clippy clean
+.PHONY: all install demo check check-debug stress teardown fuzz shell module selftests fmt clippy clean

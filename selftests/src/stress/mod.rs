@@ -311,7 +311,8 @@ impl Stress {
         for (owner, pipe) in &process.pipes {
             fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("F_SETFL")?;
             let mut bytes = Vec::new();
-            match (&*pipe).read_to_end(&mut bytes) {
+            let mut pipe: &File = pipe;
+            match pipe.read_to_end(&mut bytes) {
                 Err(e) if e.kind() != std::io::ErrorKind::WouldBlock => return Err(e.into()),
                 _ => others::check_left(self.board, *owner, &bytes),
             }

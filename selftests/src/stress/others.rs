@@ -147,9 +147,9 @@ fn read_mem(pid: u32, address: u64, bytes: &mut [u8]) -> nix::Result<usize> {
 /// The bytes that a killed owner left in its pipe.
 pub fn check_left(board: &Board, owner: usize, bytes: &[u8]) {
     // What replaces a device that is gone is zero.
-    let may_be_zero = board.device_may_go.load(Relaxed);
+    let is_replaced = |word| word == 0 && board.device_may_go.load(Relaxed);
     for (index, word) in hold::words(bytes).enumerate() {
-        if !Stamp::is_of(word, owner) && !(may_be_zero && word == 0) {
+        if !Stamp::is_of(word, owner) && !is_replaced(word) {
             let stamp = Stamp {
                 owner,
                 generation: board.owners[owner].generation.load(Relaxed),

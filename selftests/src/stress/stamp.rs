@@ -25,13 +25,18 @@ impl Stamp {
     pub fn word(self, index: usize) -> u64 {
         debug_assert!(index < MAX_WORDS && self.owner < 256);
         let generation = self.generation & ((1 << GENERATION_BITS) - 1);
-        (((MAGIC << 8 | self.owner as u64) << GENERATION_BITS | generation) << INDEX_BITS)
+        (Self::tag(self.owner) << (GENERATION_BITS + INDEX_BITS))
+            | (generation << INDEX_BITS)
             | index as u64
     }
 
     /// Whether this is a word of any mapping of `owner`.
     pub fn is_of(word: u64, owner: usize) -> bool {
-        word >> (GENERATION_BITS + INDEX_BITS) == (MAGIC << 8 | owner as u64)
+        word >> (GENERATION_BITS + INDEX_BITS) == Self::tag(owner)
+    }
+
+    fn tag(owner: usize) -> u64 {
+        (MAGIC << 8) | owner as u64
     }
 }
 
