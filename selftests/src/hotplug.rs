@@ -57,15 +57,25 @@ impl Slot {
 
     /// Plugs the drive in and waits until the nvme driver has it, as any drive that is plugged in.
     pub fn plug(&mut self) -> Result<Pci> {
-        let nvme = json!({
-            "driver": "nvme", "id": ID, "bus": PORT_ID, "serial": ID,
-            "cmb_size_mb": 16, "drive": "hotdisk",
-        });
-        self.monitor.execute("device_add", nvme)?;
-        self.state = State::Plugged;
-        poll::until("the drive that was plugged in", || {
-            Ok(HOT.driver().as_deref() == Some("nvme") && SlotControl::read()?.is_on())
-        })?;
+        const ATTEMPTS: usize = 3;
+        for attempt in 1.. {
+            let nvme = json!({
+                "driver": "nvme", "id": ID, "bus": PORT_ID, "serial": ID,
+                "cmb_size_mb": 16, "drive": "hotdisk",
+            });
+            self.monitor.execute("device_add", nvme)?;
+            self.state = State::Plugged;
+            let plugged = poll::until("the drive that was plugged in", || {
+                Ok(HOT.driver().as_deref() == Some("nvme") && SlotControl::read()?.is_on())
+            });
+            match plugged {
+                Ok(()) => break,
+                // On a busy machine the kernel may come to the last event of the drive before, and
+                // switch the slot off, when the next drive is there already.
+                Err(error) if attempt == ATTEMPTS || HOT.exists() => return Err(error),
+                Err(_) => self.state = State::Empty,
+            }
+        }
         Ok(HOT)
     }
 
