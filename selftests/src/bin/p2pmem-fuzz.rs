@@ -8,8 +8,8 @@ use anyhow::Result;
 use clap::Parser;
 use p2pmem_selftests::device::{Pci, PLAIN};
 use p2pmem_selftests::fuzz::supervisor::{self, Options};
+use p2pmem_selftests::random::Random;
 use p2pmem_selftests::{helper, module};
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -37,16 +37,10 @@ struct Arguments {
     module: PathBuf,
 }
 
-fn random_seed() -> Result<u64> {
-    let mut bytes = [0; 8];
-    std::io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
-}
-
 fn fuzz(arguments: Arguments) -> Result<bool> {
     module::set_file(arguments.module);
     supervisor::run(Options {
-        seed: arguments.seed.map_or_else(random_seed, Ok)?,
+        seed: arguments.seed.unwrap_or_else(Random::any_seed),
         duration: Duration::from_secs(arguments.seconds),
         processes: arguments.processes,
         pci: Pci(arguments.device.leak()),
