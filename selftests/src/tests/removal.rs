@@ -156,6 +156,15 @@ pub fn without_warning_waits_for_io_uring() -> Result<()> {
     check_pinned(Slot::pull, Pin::Uring, After::StayMapped)
 }
 
+/// A drive in the slot, bound, with some of its memory mapped.
+fn plugged_and_mapped() -> Result<(Slot, Bound, Mapping)> {
+    let mut slot = Slot::open()?;
+    let bound = Bound::new(slot.plug()?)?;
+    let mapping = bound.map(LEN)?;
+    mapping.fill(OURS);
+    Ok((slot, bound, mapping))
+}
+
 /// The disk [`DISK`] leaves all I/O waiting, until drop.
 struct StoppedDisk<'a>(&'a mut Slot);
 
@@ -213,11 +222,7 @@ fn prepare_disk() -> Result<i64> {
 
 pub fn waits_for_o_direct_in_flight() -> Result<()> {
     let at = prepare_disk()?;
-    let mut slot = Slot::open()?;
-    let pci = slot.plug()?;
-    let bound = Bound::new(pci)?;
-    let mapping = bound.map(LEN)?;
-    mapping.fill(OURS);
+    let (mut slot, bound, mapping) = plugged_and_mapped()?;
     let mut log = Log::from_now()?;
     // Ends, on drop too, after the disk goes on.
     let writer;
@@ -229,9 +234,9 @@ pub fn waits_for_o_direct_in_flight() -> Result<()> {
     })?;
     stopped.wait_for_io()?;
     stopped.0.unplug_begin()?;
-    log.wait_for(pci.0, "unbind waits", 1)?;
+    log.wait_for(bound.pci.0, "unbind waits", 1)?;
     check_sigbus(&mapping)?;
-    assert!(pci.exists(), "removed with I/O in flight");
+    assert!(bound.pci.exists(), "removed with I/O in flight");
 
     drop(stopped);
     writer.succeed()?;
@@ -244,18 +249,14 @@ pub fn waits_for_o_direct_in_flight() -> Result<()> {
 pub fn waits_for_io_uring_in_flight() -> Result<()> {
     let at = prepare_disk()?;
     let disk = disk::open()?;
-    let mut slot = Slot::open()?;
-    let pci = slot.plug()?;
-    let bound = Bound::new(pci)?;
-    let mapping = bound.map(LEN)?;
-    mapping.fill(OURS);
+    let (mut slot, bound, mapping) = plugged_and_mapped()?;
     let mut ring = Ring::with_buffer(&mapping)?;
     let mut log = Log::from_now()?;
     let stopped = StoppedDisk::new(&mut slot)?;
     ring.begin_write_fixed(&disk, 0..LEN, at as u64)?;
     stopped.wait_for_io()?;
     stopped.0.unplug_begin()?;
-    log.wait_for(pci.0, "unbind waits", 1)?;
+    log.wait_for(bound.pci.0, "unbind waits", 1)?;
     drop(mapping);
     assert!(!ring.has_finished());
 
@@ -263,7 +264,7 @@ pub fn waits_for_io_uring_in_flight() -> Result<()> {
     ring.finish(LEN)?;
     check_disk(at)?;
     // The pin is the ring's, not that of the I/O.
-    assert!(pci.exists(), "removed with pinned memory");
+    assert!(bound.pci.exists(), "removed with pinned memory");
     drop(ring);
     slot.wait_gone()?;
     check_next_drive(&mut slot)
@@ -271,11 +272,7 @@ pub fn waits_for_io_uring_in_flight() -> Result<()> {
 
 /// Nobody can say what I/O with a device that is gone transfers, but it ends, and so does removal.
 pub fn without_warning_while_io_is_in_flight() -> Result<()> {
-    let mut slot = Slot::open()?;
-    let pci = slot.plug()?;
-    let bound = Bound::new(pci)?;
-    let mapping = bound.map(LEN)?;
-    mapping.fill(OURS);
+    let (mut slot, bound, mapping) = plugged_and_mapped()?;
     let mut log = Log::from_now()?;
     let io: [fn(&Mapping) -> nix::Result<usize>; 2] = [
         |mapping| mapping.pwrite_to(&open_disk(), 0..LEN, 0),
@@ -291,8 +288,8 @@ pub fn without_warning_while_io_is_in_flight() -> Result<()> {
     }
     stopped.wait_for_io()?;
     stopped.0.pull()?;
-    log.wait_for(pci.0, "unbind waits", 1)?;
-    assert!(pci.exists(), "removed with I/O in flight");
+    log.wait_for(bound.pci.0, "unbind waits", 1)?;
+    assert!(bound.pci.exists(), "removed with I/O in flight");
 
     drop(stopped);
     for child in children {
