@@ -123,6 +123,15 @@ impl Mapping {
         self.address + offsets.start..self.address + offsets.end
     }
 
+    /// An iovec of the bytes at `offsets`, for calls that pin them.
+    pub fn iovec(&self, offsets: Range<usize>) -> libc::iovec {
+        let range = self.addresses(&offsets);
+        libc::iovec {
+            iov_base: range.start as *mut _,
+            iov_len: range.len(),
+        }
+    }
+
     fn word(&self, offset: usize) -> *mut u64 {
         assert!(offset % WORD == 0 && offset + WORD <= self.len);
         (self.address + offset) as *mut u64
@@ -339,11 +348,7 @@ impl Mapping {
 
     /// vmsplice: the pages themselves go into the pipe, and are held until they are read.
     pub fn splice_into(&self, pipe: &impl AsRawFd, offsets: Range<usize>) -> nix::Result<usize> {
-        let range = self.addresses(&offsets);
-        let iovec = libc::iovec {
-            iov_base: range.start as *mut _,
-            iov_len: range.len(),
-        };
+        let iovec = self.iovec(offsets);
         // SAFETY: one iovec, whose memory is ours and is only read.
         let result =
             unsafe { libc::vmsplice(pipe.as_raw_fd(), &iovec, 1, libc::SPLICE_F_NONBLOCK) };

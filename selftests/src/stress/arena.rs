@@ -6,13 +6,11 @@
 //! arenas therefore lie far below what mmap chooses by itself.
 
 use super::board::{self, MAX_OWNERS};
-use crate::mapping::{HUGE, PAGE};
+use crate::mapping::{Mapping, Request, HUGE, PAGE, READ, WRITE};
 use anyhow::{Context, Result};
-use nix::errno::Errno;
 use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
 use std::fs::File;
-use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::ops::{Deref, Range};
 use std::sync::atomic::Ordering::Relaxed;
 
 const BASE: usize = 0x1000_0000_0000;
@@ -31,8 +29,7 @@ fn place(owner: usize, n: usize) -> usize {
 pub struct Block {
     owner: usize,
     place: usize,
-    address: usize,
-    len: usize,
+    mapping: Mapping,
 }
 
 impl Block {
@@ -45,111 +42,51 @@ impl Block {
         file: &File,
     ) -> nix::Result<Block> {
         assert!(len <= MAX_LEN && misaligned < HUGE);
-        let address = place(owner, 0) + misaligned;
-        let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE | flags;
-        let prot = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: MAP_FIXED_NOREPLACE changes nothing that is mapped already.
-        let result =
-            unsafe { libc::mmap(address as *mut _, len, prot, flags, file.as_raw_fd(), 0) };
-        Errno::result(result).map(|_| Block {
+        let request = Request {
+            flags: libc::MAP_SHARED | flags,
+            at: Some(place(owner, 0) + misaligned),
+            ..Request::shared(len)
+        };
+        Ok(Block {
             owner,
             place: 0,
-            address,
-            len,
+            mapping: request.map(file)?,
         })
     }
 
-    pub fn address(&self) -> usize {
-        self.address
-    }
-
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    pub fn range(&self) -> Range<usize> {
-        self.address..self.address + self.len
-    }
-
     /// The words at the byte offsets, a multiple of their size.
-    pub fn words(&self, offsets: Range<usize>) -> impl Iterator<Item = u64> + use<> {
-        assert!(offsets.start % 8 == 0 && offsets.end <= self.len);
-        let start = self.address;
-        // SAFETY: they lie in the mapping, to which nothing has a Rust reference.
-        offsets
-            .step_by(8)
-            .map(move |offset| unsafe { ((start + offset) as *const u64).read_volatile() })
-    }
-
-    pub fn write(&self, offset: usize, word: u64) {
-        assert!(offset % 8 == 0 && offset + 8 <= self.len);
-        // SAFETY: it lies in the mapping, to which nothing has a Rust reference.
-        unsafe { ((self.address + offset) as *mut u64).write_volatile(word) };
-    }
-
-    /// An iovec of the bytes at the offsets, for calls that pin them.
-    pub fn iovec(&self, offsets: Range<usize>) -> libc::iovec {
-        assert!(offsets.start <= offsets.end && offsets.end <= self.len);
-        libc::iovec {
-            iov_base: (self.address + offsets.start) as *mut _,
-            iov_len: offsets.len(),
-        }
-    }
-
-    pub fn advise(&self, offsets: Range<usize>, advice: i32) -> nix::Result<()> {
-        let range = self.iovec(offsets);
-        // SAFETY: nothing has a Rust reference into the range.
-        Errno::result(unsafe { libc::madvise(range.iov_base, range.iov_len, advice) }).map(drop)
+    pub fn words(&self, offsets: Range<usize>) -> impl Iterator<Item = u64> + '_ {
+        offsets.step_by(8).map(|offset| self.read(offset))
     }
 
     /// Makes a VMA of its own of the bytes and gives them back what they had.
     pub fn protect_and_back(&self, offsets: Range<usize>) -> nix::Result<()> {
-        let range = self.iovec(offsets);
-        for prot in [libc::PROT_READ, libc::PROT_READ | libc::PROT_WRITE] {
-            // SAFETY: as for `advise`.
-            Errno::result(unsafe { libc::mprotect(range.iov_base, range.iov_len, prot) })?;
-        }
-        Ok(())
+        self.protect(offsets.clone(), READ)?;
+        self.protect(offsets, READ | WRITE)
     }
 
     /// mremap to the other place of the arena, with the same misalignment.
     pub fn move_over(&mut self) -> nix::Result<()> {
         let other = 1 - self.place;
-        let to = place(self.owner, other) + self.address % HUGE;
-        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-        // SAFETY: both ranges are this owner's, and nothing is mapped at the new one.
-        let result = unsafe {
-            libc::mremap(
-                self.address as *mut libc::c_void,
-                self.len,
-                self.len,
-                flags,
-                to as *mut libc::c_void,
-            )
-        };
-        Errno::result(result)?;
+        let to = place(self.owner, other) + self.address() % HUGE;
+        self.mapping.move_to(to)?;
         self.place = other;
-        self.address = to;
         Ok(())
     }
 
-    /// Unmaps the end from `at` on.
-    pub fn cut(&mut self, at: usize) {
-        drop(Block {
-            address: self.address + at,
-            len: self.len - at,
-            ..*self
-        });
-        self.len = at;
+    /// Unmaps the end from `at` on, and then the rest.
+    pub fn unmap_in_two(self, at: usize) {
+        let (head, tail) = self.mapping.split(at);
+        drop(tail);
+        drop(head);
     }
 }
 
-impl Drop for Block {
-    fn drop(&mut self) {
-        if self.len > 0 {
-            // SAFETY: the range is ours, and with `self` the last way to it goes.
-            unsafe { libc::munmap(self.address as *mut _, self.len) };
-        }
+impl Deref for Block {
+    type Target = Mapping;
+
+    fn deref(&self) -> &Mapping {
+        &self.mapping
     }
 }
 

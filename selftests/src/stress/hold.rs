@@ -160,18 +160,10 @@ impl Pins {
         Ok(match road {
             Road::Registered => self.register(block)?,
             Road::Fixed => self.fix(block),
-            Road::Spliced => {
-                let iovec = block.iovec(piece);
-                let fd = self.pipe.1.as_raw_fd();
-                // SAFETY: one iovec. The pages go into the pipe; whoever reads them there does
-                // so by system calls.
-                let n = unsafe { libc::vmsplice(fd, &iovec, 1, libc::SPLICE_F_NONBLOCK) };
-                Errno::result(n).map(|n| {
-                    self.pipe_full = true;
-                    let len = n as usize;
-                    Hold::Spliced { at, len }
-                })
-            }
+            Road::Spliced => block.splice_into(&self.pipe.1, piece).map(|len| {
+                self.pipe_full = true;
+                Hold::Spliced { at, len }
+            }),
             Road::DirectWrite => self
                 .direct
                 .start(Direction::Write, &self.disk, block.iovec(piece), self.area)

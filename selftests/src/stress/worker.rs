@@ -283,12 +283,15 @@ impl Worker {
     }
 
     /// In one piece or in two.
-    fn unmap(&mut self, mut block: Block) {
-        if self.random.chance(1, 8) {
-            let pages = self.random.below(block.len() / PAGE);
-            block.cut(pages * PAGE);
+    fn unmap(&mut self, block: Block) {
+        let at = match self.random.chance(1, 8) {
+            true => self.random.below(block.len() / PAGE) * PAGE,
+            false => 0,
+        };
+        match at {
+            0 => drop(block),
+            at => block.unmap_in_two(at),
         }
-        drop(block);
     }
 }
 
