@@ -18,6 +18,7 @@ use crate::{
     abstractions::{
         anon_file::{AnonFile, MappedFile, Mapping},
         fault::{Fault, Outcome},
+        folio::Folio,
         vma::VmaExt,
     },
     pool::{Allocation, Block, Pool},
@@ -107,6 +108,28 @@ impl LiveBuffer {
     }
 }
 
+impl Buffer {
+    /// Runs `insert` on the folio that page `offset` of the mapping lies in, and on the page offset
+    /// at which that folio begins. Without a folio there is no memory, whatever the size of entry.
+    fn with_folio(
+        &self,
+        offset: usize,
+        insert: impl FnOnce(&mut Folio, usize) -> Outcome,
+    ) -> Outcome {
+        lease::fault(&self.allocation, |allocation| {
+            match find(allocation.blocks_mut(), offset) {
+                Some(Block {
+                    start,
+                    folio: Some(folio),
+                    ..
+                }) => insert(folio, *start),
+                _ => Outcome::SIGBUS,
+            }
+        })
+        .unwrap_or(Outcome::SIGBUS)
+    }
+}
+
 /// Finds the block that page `offset` of the mapping lies in.
 fn find(blocks: &mut [Block], offset: usize) -> Option<&mut Block> {
     let after = blocks.partition_point(|block| block.start <= offset);
@@ -119,32 +142,15 @@ impl MappedFile for Buffer {
 
     fn fault(this: ArcBorrow<'_, Self>, fault: &mut Fault<'_>) -> Outcome {
         let offset = fault.page_offset();
-        lease::fault(&this.allocation, |allocation| {
-            match find(allocation.blocks_mut(), offset) {
-                Some(Block {
-                    start,
-                    folio: Some(folio),
-                    ..
-                }) => fault.insert_page(folio, offset - *start),
-                _ => Outcome::SIGBUS,
-            }
+        this.with_folio(offset, |folio, start| {
+            fault.insert_page(folio, offset - start)
         })
-        .unwrap_or(Outcome::SIGBUS)
     }
 
     fn huge_fault(this: ArcBorrow<'_, Self>, fault: &mut Fault<'_>) -> Outcome {
-        let offset = fault.page_offset();
-        lease::fault(&this.allocation, |allocation| {
-            match find(allocation.blocks_mut(), offset) {
-                Some(Block {
-                    start,
-                    folio: Some(folio),
-                    ..
-                }) => fault.insert_huge(folio, *start),
-                _ => Outcome::FALLBACK,
-            }
+        this.with_folio(fault.page_offset(), |folio, start| {
+            fault.insert_huge(folio, start)
         })
-        .unwrap_or(Outcome::SIGBUS)
     }
 
     fn release(this: ArcBorrow<'_, Self>) {
