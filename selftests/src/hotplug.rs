@@ -57,12 +57,24 @@ impl Slot {
 
     /// Plugs the drive in and waits until the nvme driver has it, as any drive that is plugged in.
     pub fn plug(&mut self) -> Result<Pci> {
+        self.plug_device(Some("hotdisk"))
+    }
+
+    /// Plugs in a drive that nothing can be stored on. QEMU lets go of a drive when the last I/O
+    /// with its memory ends, and is not in a position to let go of its disk there.
+    pub fn plug_without_disk(&mut self) -> Result<Pci> {
+        self.plug_device(None)
+    }
+
+    fn plug_device(&mut self, disk: Option<&str>) -> Result<Pci> {
         const ATTEMPTS: usize = 3;
         for attempt in 1.. {
-            let nvme = json!({
-                "driver": "nvme", "id": ID, "bus": PORT_ID, "serial": ID,
-                "cmb_size_mb": 16, "drive": "hotdisk",
+            let mut nvme = json!({
+                "driver": "nvme", "id": ID, "bus": PORT_ID, "serial": ID, "cmb_size_mb": 16,
             });
+            if let Some(disk) = disk {
+                nvme["drive"] = disk.into();
+            }
             self.monitor.execute("device_add", nvme)?;
             self.state = State::Plugged;
             let plugged = poll::until("the drive that was plugged in", || {

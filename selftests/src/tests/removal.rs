@@ -5,7 +5,7 @@
 use super::unbind::{check_line, check_sigbus};
 use super::{OURS, THEIRS};
 use crate::child::Child;
-use crate::device::{Bound, DISK, PLAIN};
+use crate::device::{Bound, Pci, DISK, PLAIN};
 use crate::disk;
 use crate::harness;
 use crate::helper::{After, Helper, Pin};
@@ -157,9 +157,9 @@ pub fn without_warning_waits_for_io_uring() -> Result<()> {
 }
 
 /// A drive in the slot, bound, with some of its memory mapped.
-fn plugged_and_mapped() -> Result<(Slot, Bound, Mapping)> {
+fn plugged_and_mapped(plug: fn(&mut Slot) -> Result<Pci>) -> Result<(Slot, Bound, Mapping)> {
     let mut slot = Slot::open()?;
-    let bound = Bound::new(slot.plug()?)?;
+    let bound = Bound::new(plug(&mut slot)?)?;
     let mapping = bound.map(LEN)?;
     mapping.fill(OURS);
     Ok((slot, bound, mapping))
@@ -222,7 +222,7 @@ fn prepare_disk() -> Result<i64> {
 
 pub fn waits_for_o_direct_in_flight() -> Result<()> {
     let at = prepare_disk()?;
-    let (mut slot, bound, mapping) = plugged_and_mapped()?;
+    let (mut slot, bound, mapping) = plugged_and_mapped(Slot::plug)?;
     let mut log = Log::from_now()?;
     // Ends, on drop too, after the disk goes on.
     let writer;
@@ -249,7 +249,7 @@ pub fn waits_for_o_direct_in_flight() -> Result<()> {
 pub fn waits_for_io_uring_in_flight() -> Result<()> {
     let at = prepare_disk()?;
     let disk = disk::open()?;
-    let (mut slot, bound, mapping) = plugged_and_mapped()?;
+    let (mut slot, bound, mapping) = plugged_and_mapped(Slot::plug)?;
     let mut ring = Ring::with_buffer(&mapping)?;
     let mut log = Log::from_now()?;
     let stopped = StoppedDisk::new(&mut slot)?;
@@ -272,7 +272,7 @@ pub fn waits_for_io_uring_in_flight() -> Result<()> {
 
 /// Nobody can say what I/O with a device that is gone transfers, but it ends, and so does removal.
 pub fn without_warning_while_io_is_in_flight() -> Result<()> {
-    let (mut slot, bound, mapping) = plugged_and_mapped()?;
+    let (mut slot, bound, mapping) = plugged_and_mapped(Slot::plug_without_disk)?;
     let mut log = Log::from_now()?;
     let io: [fn(&Mapping) -> nix::Result<usize>; 2] = [
         |mapping| mapping.pwrite_to(&open_disk(), 0..LEN, 0),
