@@ -3,18 +3,17 @@
 //! Runs each test and then looks at what it left behind.
 
 use crate::kmsg::Log;
-use crate::module;
+use crate::{module, pace};
 use anyhow::{ensure, Context, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{signal, SigHandler, Signal};
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// No test may take longer: a hang ends the run with a message instead of holding it up.
-const LIMIT_SECONDS: u32 = 300;
+const LIMIT: Duration = Duration::from_secs(300);
 
 thread_local! {
     /// What clean-up (drop) found wrong while a test ended.
@@ -34,14 +33,6 @@ pub fn note_problem(result: Result<()>) {
     }
 }
 
-/// `count`, or a tenth of it on a debugging kernel, where everything takes so much longer.
-pub fn scaled(count: usize) -> usize {
-    match Path::new("/sys/kernel/debug/kmemleak").exists() {
-        true => count / 10,
-        false => count,
-    }
-}
-
 /// Runs `body` and describes its failure, be it an error or a panic.
 pub fn catch(body: impl FnOnce() -> Result<()>) -> Result<(), String> {
     match panic::catch_unwind(AssertUnwindSafe(body)) {
@@ -57,14 +48,18 @@ pub fn trial(name: &'static str, test: fn() -> Result<()>) -> Trial {
         let start = Instant::now();
         let result = run_one(test);
         TIMES.with_borrow_mut(|times| times.push((start.elapsed(), name)));
-        result.map_err(Failed::from)
+        // At once, for whatever becomes of the run.
+        result.map_err(|problems| {
+            println!("\n{problems}");
+            Failed::without_message()
+        })
     })
 }
 
 fn run_one(test: fn() -> Result<()>) -> Result<(), String> {
     let describe = |error: anyhow::Error| format!("{error:#}");
     let mut log = Log::from_now().map_err(describe)?;
-    nix::unistd::alarm::set(LIMIT_SECONDS);
+    nix::unistd::alarm::set(pace::patience(LIMIT).as_secs() as u32);
     let mut problems: Vec<String> = catch(test).err().into_iter().collect();
     nix::unistd::alarm::cancel();
     problems.extend(PROBLEMS.take());

@@ -75,7 +75,7 @@ impl Helper {
     fn wait_until_ready(&mut self) -> Result<()> {
         let stdout = self.0.stdout.as_mut().context("stdout is piped")?;
         let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
-        let timeout = PollTimeout::try_from(poll::DEADLINE)?;
+        let timeout = PollTimeout::try_from(poll::deadline())?;
         ensure!(poll_fds(&mut fds, timeout)? == 1, "the helper hangs");
         let mut ready = [0; 6];
         stdout.read_exact(&mut ready).context("the helper failed")?;

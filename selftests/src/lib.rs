@@ -15,6 +15,7 @@ pub mod hotplug;
 pub mod kmsg;
 pub mod mapping;
 pub mod module;
+pub mod pace;
 pub mod pagemap;
 pub mod pattern;
 pub mod poll;

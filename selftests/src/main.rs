@@ -142,7 +142,7 @@ fn trials() -> Vec<Trial> {
             ends_when_the_holder_is_killed
             leaves_pinned_memory_alone_while_it_waits
             gives_the_controller_back_to_nvme
-            works_two_hundred_times
+            works_again_and_again
             comes_with_the_removal_of_the_device;
         removal:
             of_a_device_that_nobody_uses

@@ -12,12 +12,14 @@ use crate::helper::Helper;
 use crate::hotplug::Slot;
 use crate::mapping::{Mapping, PAGE};
 use crate::random::Random;
-use crate::{disk, module};
+use crate::{disk, module, pace};
 use anyhow::{ensure, Context, Result};
 use std::time::{Duration, Instant};
 
 /// Longest time that an unbind may take: pins last for some cycles of their owners only.
-const DEADLINE: Duration = Duration::from_secs(90);
+fn deadline() -> Duration {
+    pace::patience(Duration::from_secs(90))
+}
 
 /// What has been done.
 #[derive(Debug, Default)]
@@ -124,12 +126,12 @@ fn unbind(stress: &mut Stress, bound: &Bound) -> Result<()> {
 
 /// Waits for the end of a helper while the stress goes on.
 fn wait(stress: &mut Stress, helper: &mut Helper, what: &str) -> Result<()> {
-    let start = Instant::now();
+    let (start, deadline) = (Instant::now(), deadline());
     while !helper.has_ended()? {
         stress.step()?;
-        if start.elapsed() > DEADLINE {
+        if start.elapsed() > deadline {
             stress.describe_hang();
-            anyhow::bail!("{what} has not ended after {} s", DEADLINE.as_secs());
+            anyhow::bail!("{what} has not ended after {} s", deadline.as_secs());
         }
     }
     Ok(())

@@ -5,8 +5,8 @@
 use super::{LEN, OURS};
 use crate::child::Child;
 use crate::device::{Bound, CMB, LARGE, LEGACY_CMB, PLAIN};
-use crate::harness;
 use crate::mapping::{free_address, Mapping, Request, HUGE, PAGE};
+use crate::pace;
 use crate::pagemap;
 use crate::pattern::Pattern;
 use crate::poll;
@@ -67,7 +67,7 @@ pub fn single_pages_until_none_is_left() -> Result<()> {
 }
 
 pub fn fifty_thousand_live_mappings() -> Result<()> {
-    let count = harness::scaled(50_000);
+    let count = pace::scaled(50_000);
     let bound = Bound::new(LARGE)?;
     let file = bound.open()?;
     let mut mappings = Vec::new();
@@ -96,7 +96,7 @@ pub fn memory_whose_pins_are_gone_can_be_mapped_at_once() -> Result<()> {
     let rdma = Rdma::open()?;
     let bound = Bound::new(PLAIN)?;
     let size = bound.size()?;
-    for round in 0..harness::scaled(100) {
+    for round in 0..pace::scaled(100) {
         let mapping = bound.map(LEN)?;
         mapping.write(0, 1);
         let region = rdma.register(&mapping)?;
@@ -126,7 +126,7 @@ pub fn mmap_does_not_wait_for_pins() -> Result<()> {
         let result = Request::shared(size).map(&file).map(drop);
         let took = start.elapsed();
         assert_eq!(result, Err(Errno::ENOMEM));
-        ensure!(took < Duration::from_secs(1), "{took:?}");
+        ensure!(took < pace::patience(Duration::from_secs(1)), "{took:?}");
     }
     assert_eq!(bound.draining()?, LEN);
     drop(region);
@@ -171,7 +171,8 @@ pub fn mmap_waits_for_memory_that_is_being_zeroed() -> Result<()> {
         make_dirty(&bound)?;
         let start = Instant::now();
         bound.map(bound.size()?)?.sparsely().check_zero()?;
-        ensure!(start.elapsed() < Duration::from_secs(LONGEST_WAIT));
+        let longest = pace::patience(Duration::from_secs(LONGEST_WAIT));
+        ensure!(start.elapsed() < longest);
     }
     Ok(())
 }
@@ -218,7 +219,7 @@ pub fn a_signal_ends_the_wait_for_memory() -> Result<()> {
 /// Each of a thousand processes gets memory, or is told soon that there is none.
 pub fn a_thousand_processes_contend_for_an_exhausted_pool() -> Result<()> {
     const PIECE: usize = 8 * PAGE;
-    let count = harness::scaled(1000);
+    let count = pace::scaled(1000);
     let bound = Bound::new(PLAIN)?;
 
     // Nothing is left but one piece; another would be there but for those who hold it.

@@ -6,9 +6,9 @@ use super::{LEN, OURS};
 use crate::child::Child;
 use crate::device::{Bound, LEGACY_CMB, PLAIN};
 use crate::disk;
-use crate::harness;
 use crate::mapping::{free_address, Mapping, Request, HUGE, PAGE, READ};
 use crate::module::{self, Restore};
+use crate::pace;
 use crate::pagemap;
 use crate::pattern::Pattern;
 use crate::smaps;
@@ -85,7 +85,7 @@ fn orders(round: usize) -> Vec<usize> {
 
 /// Replaces the memory by new memory, in blocks of ever other orders.
 fn replace(mapping: &Mapping, file: &File) -> Result<()> {
-    for round in 0..harness::scaled(ROUNDS) {
+    for round in 0..pace::scaled(ROUNDS) {
         let mut start = 0;
         for order in orders(round) {
             let part = start..start + (PAGE << order);
@@ -184,7 +184,7 @@ pub fn faults_of_both_sizes_at_once() -> Result<()> {
 }
 
 fn flip(mapping: &Mapping, seen: &[AtomicUsize; 2]) -> Result<()> {
-    for round in 0..harness::scaled(800) {
+    for round in 0..pace::scaled(800) {
         match round % 4 {
             0 => disable_huge_entries(true)?,
             1 => disable_huge_entries(false)?,
@@ -245,7 +245,7 @@ fn around(offset: usize) -> impl Iterator<Item = usize> {
 fn check_splits(change: impl Fn(&Mapping, Range<usize>) -> nix::Result<()>) -> Result<()> {
     let bound = Bound::new(PLAIN)?;
     // On a debugging kernel every tenth page.
-    let step = 512 / harness::scaled(512) * PAGE;
+    let step = 512 / pace::scaled(512) * PAGE;
     for offset in (PAGE..HUGE).step_by(step) {
         let mapping = aligned(&bound, HUGE)?;
         stamp_pages(&mapping);
@@ -273,7 +273,7 @@ pub fn madvise_at_every_page_of_a_huge_entry() -> Result<()> {
 
 pub fn munmap_at_every_page_of_a_huge_entry() -> Result<()> {
     let bound = Bound::new(PLAIN)?;
-    let step = 512 / harness::scaled(512) * PAGE;
+    let step = 512 / pace::scaled(512) * PAGE;
     for offset in (PAGE..HUGE).step_by(step) {
         let mapping = aligned(&bound, HUGE)?;
         stamp_pages(&mapping);
@@ -378,7 +378,7 @@ impl Progress {
 pub fn fork_and_mremap_against_unbind() -> Result<()> {
     let bound = Bound::new(PLAIN)?;
     let progress = Progress::new()?;
-    for cycle in 0..harness::scaled(20) {
+    for cycle in 0..pace::scaled(20) {
         let mut mapping = bound.map(LEN)?;
         stamp_pages(&mapping);
         progress.set_over(false);
@@ -456,7 +456,7 @@ pub fn release_against_unbind() -> Result<()> {
         }
         Ok(())
     })?;
-    for cycle in 0..harness::scaled(20) {
+    for cycle in 0..pace::scaled(20) {
         progress.wait_for_steps(1 + cycle as u64 % 3)?;
         bound.unbind()?;
         bound.bind()?;
