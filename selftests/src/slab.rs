@@ -44,24 +44,34 @@ impl Objects {
         Ok(Objects(counts))
     }
 
-    /// What is in use for good: whatever is freed late has been.
+    /// What is in use for good: whatever is freed late has been. Looking takes some too, so that
+    /// two looks are hardly ever the same: the least of each kind counts.
     pub fn settled() -> Result<Objects> {
-        let mut last = Objects::now()?;
-        poll::until_some("an end of objects' being freed", || {
-            let now = Objects::now()?;
-            let found = (now == last).then_some(now);
-            last = now;
-            Ok(found)
-        })
+        const LOOKS: usize = 5;
+        let mut least = Objects::now()?;
+        let mut since = 0;
+        poll::until("an end of objects' being freed", || {
+            let lower = least.lower(Objects::now()?);
+            since = if lower == least { since + 1 } else { 0 };
+            least = lower;
+            Ok(since == LOOKS)
+        })?;
+        Ok(least)
+    }
+
+    /// The lower count of each kind.
+    fn lower(self, other: Objects) -> Objects {
+        Objects(std::array::from_fn(|kind| self.0[kind].min(other.0[kind])))
     }
 
     /// Waits until no more are in use than there were.
     pub fn wait_until_back(self) -> Result<()> {
-        let mut now = self;
+        let mut least = Objects::now()?;
         poll::until("all objects' being freed", || {
-            now = Objects::now()?;
-            Ok(now.0.iter().zip(self.0).all(|(&now, before)| now <= before))
+            let is_back = least.lower(self) == least;
+            least = least.lower(Objects::now()?);
+            Ok(is_back)
         })
-        .with_context(|| format!("{CACHES:?} were {:?} and are {:?}", self.0, now.0))
+        .with_context(|| format!("{CACHES:?} were {:?} and are {:?}", self.0, least.0))
     }
 }
