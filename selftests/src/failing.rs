@@ -53,9 +53,30 @@ const REPORTS: &[(&str, &str)] = &[
     (": vmalloc error: size ", "</TASK>"),
     // mm/sparse-vmemmap.c: no page for the struct pages of a device's memory.
     (": vmemmap alloc failure: order:", "</TASK>"),
-    // WARN_ON_ONCE(ret) in arch/x86/mm/init_64.c: the same failure on its way to memremap_pages().
-    (" at add_pages+", "---[ end trace "),
+    // WARN_ON_ONCE(ret) in add_pages(): the same failure on its way to memremap_pages().
+    ("WARNING: arch/x86/mm/init_64.c:", "---[ end trace "),
 ];
+
+/// Functions of the core kernel that do not survive a failure: no allocation fails that they ask for
+/// or what they call. Any driver is exposed to these.
+#[derive(Clone, Copy)]
+pub enum Spared {
+    /// Maps new memory for the kernel. It does not look at what it is given for page tables
+    /// (`alloc_low_page()` in arch/x86/mm/init_64.c), and stops the machine.
+    KernelMapping,
+    /// When it cannot split a block (`err_undo` in drivers/gpu/buddy.c), it frees a neighbour that
+    /// is still in its tree, and uses it from then on.
+    Buddy,
+}
+
+impl Spared {
+    fn function(self) -> &'static str {
+        match self {
+            Spared::KernelMapping => "init_memory_mapping",
+            Spared::Buddy => "gpu_buddy_alloc_blocks",
+        }
+    }
+}
 
 /// Failures of every kind of allocation are possible, until drop.
 pub struct Injection {
@@ -64,16 +85,15 @@ pub struct Injection {
 }
 
 impl Injection {
-    pub fn new() -> Result<Injection> {
-        // x86 does not look at what it is given for the page tables of the kernel's own mapping
-        // of memory (alloc_low_page() in arch/x86/mm/init_64.c), and stops the machine. That is
-        // what any driver gets, so these do not fail.
-        let (start, end) = symbol("init_memory_mapping")?;
+    pub fn new(spared: Spared) -> Result<Injection> {
+        let (start, end) = symbol(spared.function())?;
         let (start, end) = (format!("{start:#x}"), format!("{end:#x}"));
         let values = [
             // Allocations that may sleep are most of all.
             ("failslab/ignore-gfp-wait", "N"),
             ("failslab/verbose", "0"),
+            ("failslab/reject-start", start.as_str()),
+            ("failslab/reject-end", end.as_str()),
             ("fail_page_alloc/ignore-gfp-wait", "N"),
             ("fail_page_alloc/ignore-gfp-highmem", "N"),
             ("fail_page_alloc/min-order", "0"),

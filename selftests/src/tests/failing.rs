@@ -6,7 +6,8 @@
 use super::{LEN, OURS};
 use crate::child::Child;
 use crate::device::{Bound, Pci, CMB, MIXED, PLAIN};
-use crate::failing::{Injection, Shot};
+use crate::failing::{Injection, Shot, Spared};
+use crate::harness;
 use crate::mapping::{free_address, Mapping, Request, HUGE, PAGE};
 use crate::module;
 use crate::slab::Objects;
@@ -26,11 +27,11 @@ const ODD_LEN: usize = HUGE + 7 * PAGE;
 const GIB: usize = 1 << 30;
 
 /// Lets each allocation of what `attempt` fires fail once; afterwards no more is in use than before.
-fn each(mut attempt: impl FnMut(&mut Shot) -> Result<()>) -> Result<()> {
+fn each(spared: Spared, mut attempt: impl FnMut(&mut Shot) -> Result<()>) -> Result<()> {
     // What is kept after the first time is there from now on.
     attempt(&mut Shot::blank())?;
     let before = Objects::settled()?;
-    let injection = Injection::new()?;
+    let injection = Injection::new(spared)?;
     injection.each(attempt)?;
     drop(injection);
     before.wait_until_back()
@@ -57,6 +58,23 @@ fn check_device(bound: &Bound) -> Result<()> {
     bound.wait_all_free()
 }
 
+/// A device that is switched on, whoever binds to it, until drop. Without that, ACPI's interpreter
+/// is asked for its interrupt, and goes on with freed memory when it gets none (KASAN says so).
+struct SwitchedOn(Pci);
+
+impl SwitchedOn {
+    fn new(pci: Pci) -> Result<SwitchedOn> {
+        fs::write(pci.path("enable"), "1")?;
+        Ok(SwitchedOn(pci))
+    }
+}
+
+impl Drop for SwitchedOn {
+    fn drop(&mut self) {
+        harness::note_problem(fs::write(self.0.path("enable"), "0").context("enable"));
+    }
+}
+
 /// Nothing is left of a device's having been bound.
 fn check_left_alone(pci: Pci) -> Result<()> {
     /// NVMe register CMBMSC, and its bits CRE and CMSE: the buffer is on.
@@ -66,7 +84,8 @@ fn check_left_alone(pci: Pci) -> Result<()> {
     ensure!(!pci.path("p2pmem").exists(), "p2pmem/ is there");
     let regions = fs::read_to_string("/proc/iomem")?;
     ensure!(!regions.contains("p2pmem"), "{regions}");
-    ensure!(pci.number("enable")? == 0, "the device is still enabled");
+    // By SwitchedOn.
+    ensure!(pci.number("enable")? == 1, "the device is still enabled");
     if pci == CMB {
         pci.with_raw_bar(0, |registers| {
             let value = registers.read(CMBMSC);
@@ -85,7 +104,7 @@ pub fn insmod() -> Result<()> {
     fs::copy(module::file(), COPY).context(COPY)?;
     let file = File::open(COPY).context(COPY)?;
     fs::remove_file(COPY).context(COPY)?;
-    each(|shot| {
+    each(Spared::KernelMapping, |shot| {
         let result = shot.fire(|| finit_module(&file, c"", ModuleInitFlags::empty()))?;
         // The driver core says EINVAL of a directory that there was no memory to make
         // (drivers/base/module.c).
@@ -101,10 +120,11 @@ pub fn insmod() -> Result<()> {
 
 fn check_probe(pci: Pci) -> Result<()> {
     let bound = Bound::to_be(pci)?;
+    let _switched_on = SwitchedOn::new(pci)?;
     // It tells how probing ended, which drivers_probe does not.
     let path = "/sys/bus/pci/drivers/p2pmem/bind";
     let bind = File::options().write(true).open(path).context(path)?;
-    each(|shot| {
+    each(Spared::KernelMapping, |shot| {
         let result = shot.fire(|| write(&bind, pci.0.as_bytes()))?;
         // The PCI core says EBUSY of a region that there was no memory to request.
         match shot.check(result, &[Errno::ENOMEM, Errno::EBUSY])? {
@@ -133,7 +153,7 @@ pub fn probe_of_a_controller_memory_buffer() -> Result<()> {
 fn check_mmap(request: impl Fn() -> Result<Request>) -> Result<()> {
     let bound = Bound::new(PLAIN)?;
     let file = bound.open()?;
-    each(|shot| {
+    each(Spared::Buddy, |shot| {
         let request = request()?;
         let result = shot.fire(|| request.map(&file))?;
         if let Some(mapping) = shot.check(result, &[Errno::ENOMEM])? {
@@ -168,7 +188,7 @@ fn check_first_touch(len: usize) -> Result<()> {
 
     let bound = Bound::new(PLAIN)?;
     let outcome = Mapping::anonymous(PAGE)?;
-    each(|shot| {
+    each(Spared::Buddy, |shot| {
         let mapping = map_fresh(&bound, len)?;
         outcome.write(0, KILLED);
         let child = Child::start(|| {
@@ -214,7 +234,7 @@ pub fn fork() -> Result<()> {
     let bound = Bound::new(PLAIN)?;
     let mapping = map_fresh(&bound, ODD_LEN)?;
     mapping.fill(OURS);
-    each(|shot| {
+    each(Spared::Buddy, |shot| {
         let child = match shot.fire(|| Child::start(|| mapping.check(OURS)))? {
             Ok(child) => Ok(child),
             Err(error) => Err(errno(error)?),
@@ -233,7 +253,7 @@ pub fn fork() -> Result<()> {
 
 pub fn mremap() -> Result<()> {
     let bound = Bound::new(PLAIN)?;
-    each(|shot| {
+    each(Spared::Buddy, |shot| {
         let mut mapping = map_fresh(&bound, ODD_LEN)?;
         mapping.fill(OURS);
         let (from, to) = (mapping.address(), fresh_address()?);
@@ -261,7 +281,7 @@ fn unmap(shot: &mut Shot, mapping: Mapping) -> Result<Option<Mapping>> {
 
 pub fn munmap() -> Result<()> {
     let bound = Bound::new(PLAIN)?;
-    each(|shot| {
+    each(Spared::Buddy, |shot| {
         let mapping = map_fresh(&bound, LEN)?;
         mapping.fill(OURS);
         if let Some(left) = unmap(shot, mapping)? {
@@ -277,7 +297,7 @@ pub fn munmap_of_a_part() -> Result<()> {
     const START: usize = HUGE + PAGE;
 
     let bound = Bound::new(PLAIN)?;
-    each(|shot| {
+    each(Spared::Buddy, |shot| {
         let mapping = map_fresh(&bound, LEN)?;
         mapping.fill(OURS);
         let (head, rest) = mapping.split(START);
@@ -298,9 +318,10 @@ pub fn munmap_of_a_part() -> Result<()> {
 /// Unbind itself cannot fail. What can is the write that asks for it; then nothing has happened.
 fn check_unbind(pci: Pci) -> Result<()> {
     let bound = Bound::new(pci)?;
+    let _switched_on = SwitchedOn::new(pci)?;
     let path = "/sys/bus/pci/drivers/p2pmem/unbind";
     let unbind = File::options().write(true).open(path).context(path)?;
-    each(|shot| {
+    each(Spared::KernelMapping, |shot| {
         let (touched, untouched) = (bound.map(ODD_LEN)?.sparsely(), bound.map(PAGE)?);
         touched.fill(OURS);
         let result = shot.fire(|| write(&unbind, pci.0.as_bytes()))?;
@@ -331,7 +352,7 @@ pub fn unbind_of_a_controller_memory_buffer() -> Result<()> {
 /// A pin that was half made is none: the memory comes back as soon as it is unmapped.
 fn check_pin<T>(mut pin: impl FnMut(&Mapping) -> Result<T>) -> Result<()> {
     let bound = Bound::new(PLAIN)?;
-    each(|shot| {
+    each(Spared::Buddy, |shot| {
         let mapping = map_fresh(&bound, ODD_LEN)?;
         mapping.fill(OURS);
         let pinned = match shot.fire(|| pin(&mapping))? {
