@@ -58,20 +58,28 @@ fn check_device(bound: &Bound) -> Result<()> {
     bound.wait_all_free()
 }
 
-/// A device that is switched on, whoever binds to it, until drop. Without that, ACPI's interpreter
+/// A device that is switched on, with p2pmem or without, until drop. Otherwise ACPI's interpreter
 /// is asked for its interrupt, and goes on with freed memory when it gets none (KASAN says so).
-struct SwitchedOn(Pci);
+struct SwitchedOn<'a>(&'a Bound);
 
-impl SwitchedOn {
-    fn new(pci: Pci) -> Result<SwitchedOn> {
-        fs::write(pci.path("enable"), "1")?;
-        Ok(SwitchedOn(pci))
+impl SwitchedOn<'_> {
+    /// The kernel allows it for a device without a driver.
+    fn new(bound: &Bound) -> Result<SwitchedOn<'_>> {
+        fs::write(bound.pci.path("enable"), "1").context("enable")?;
+        Ok(SwitchedOn(bound))
+    }
+
+    fn end(&self) -> Result<()> {
+        if self.0.is_bound() {
+            self.0.unbind()?;
+        }
+        fs::write(self.0.pci.path("enable"), "0").context("enable")
     }
 }
 
-impl Drop for SwitchedOn {
+impl Drop for SwitchedOn<'_> {
     fn drop(&mut self) {
-        harness::note_problem(fs::write(self.0.path("enable"), "0").context("enable"));
+        harness::note_problem(self.end());
     }
 }
 
@@ -120,7 +128,7 @@ pub fn insmod() -> Result<()> {
 
 fn check_probe(pci: Pci) -> Result<()> {
     let bound = Bound::to_be(pci)?;
-    let _switched_on = SwitchedOn::new(pci)?;
+    let _switched_on = SwitchedOn::new(&bound)?;
     // It tells how probing ended, which drivers_probe does not.
     let path = "/sys/bus/pci/drivers/p2pmem/bind";
     let bind = File::options().write(true).open(path).context(path)?;
@@ -317,8 +325,9 @@ pub fn munmap_of_a_part() -> Result<()> {
 
 /// Unbind itself cannot fail. What can is the write that asks for it; then nothing has happened.
 fn check_unbind(pci: Pci) -> Result<()> {
-    let bound = Bound::new(pci)?;
-    let _switched_on = SwitchedOn::new(pci)?;
+    let bound = Bound::to_be(pci)?;
+    let _switched_on = SwitchedOn::new(&bound)?;
+    bound.bind()?;
     let path = "/sys/bus/pci/drivers/p2pmem/unbind";
     let unbind = File::options().write(true).open(path).context(path)?;
     each(Spared::KernelMapping, |shot| {
