@@ -8,16 +8,21 @@ use std::fs;
 
 const FILE: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 
+/// `always`, `madvise` or `never`.
+pub fn current() -> Result<String> {
+    let text = fs::read_to_string(FILE).context(FILE)?;
+    // As in `always [madvise] never`.
+    let setting = text.split(['[', ']']).nth(1).context("no setting")?;
+    Ok(setting.to_owned())
+}
+
 /// A setting that lasts until drop.
 pub struct Setting(String);
 
 impl Setting {
-    /// `always`, `madvise` or `never`.
+    /// One of those.
     pub fn set(value: &str) -> Result<Setting> {
-        let text = fs::read_to_string(FILE).context(FILE)?;
-        // As in `always [madvise] never`.
-        let previous = text.split(['[', ']']).nth(1).context("no setting")?;
-        let setting = Setting(previous.to_owned());
+        let setting = Setting(current()?);
         fs::write(FILE, value).context(FILE)?;
         Ok(setting)
     }

@@ -23,16 +23,34 @@ impl Ring {
 
     /// The same with addresses at which nothing suitable need be.
     pub fn with_range(buffer: Range<usize>) -> Result<Ring> {
-        let ring = IoUring::new(8).context("io_uring_setup")?;
+        let mut ring = Ring {
+            ring: IoUring::new(8).context("io_uring_setup")?,
+            buffer: 0..0,
+        };
+        ring.register(buffer)?;
+        Ok(ring)
+    }
+
+    fn register(&mut self, buffer: Range<usize>) -> Result<()> {
         let iovec = libc::iovec {
             iov_base: buffer.start as *mut _,
             iov_len: buffer.len(),
         };
         // SAFETY: the kernel pins the pages and uses those, whatever becomes of the addresses.
         // Nothing has a Rust reference into them.
-        unsafe { ring.submitter().register_buffers(&[iovec]) }
+        unsafe { self.ring.submitter().register_buffers(&[iovec]) }
             .context("io_uring: registering a buffer")?;
-        Ok(Ring { ring, buffer })
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    /// Lets the kernel unpin the buffer, and pin it again.
+    pub fn register_again(&mut self) -> Result<()> {
+        self.ring
+            .submitter()
+            .unregister_buffers()
+            .context("io_uring: unregistering a buffer")?;
+        self.register(self.buffer.clone())
     }
 
     /// Of the buffer.
