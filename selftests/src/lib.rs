@@ -4,6 +4,7 @@
 //! mappings, and every way to pin one.
 
 pub mod aio;
+pub mod bench;
 pub mod child;
 pub mod device;
 pub mod disk;

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What this module sets out to be: the goals, in the order in which they are shown.
+
+use super::contestant::Contestant::{self, *};
+use super::goal::Bound::{self, *};
+use super::goal::{Goal, Series, Subject};
+use super::record::Crowd;
+use super::record::Quantity::{self, *};
+use super::record::Thp;
+use super::works::CROWDS;
+
+fn ratio(over: Series, under: Series, bound: Bound) -> Goal {
+    Goal {
+        subject: Subject::Ratio(over, under),
+        bound,
+    }
+}
+
+/// Of the same work.
+fn between(quantity: Quantity, over: Contestant, under: Contestant, bound: Bound) -> Goal {
+    ratio((quantity, over), (quantity, under), bound)
+}
+
+/// Of the same contestant.
+fn within(who: Contestant, over: Quantity, under: Quantity, bound: Bound) -> Goal {
+    ratio((over, who), (under, who), bound)
+}
+
+pub fn goals() -> Vec<Goal> {
+    let mut goals = vec![
+        between(MapMuch, Kernel, P2pmem, AtLeast(20.0)),
+        between(MapMuch, P2pmem, Tmpfs, AtMost(1.5)),
+        // How much of that is due to addresses that are no multiples of 2 MiB.
+        ratio((MapMuchAligned, P2pmem), (MapMuch, Tmpfs), Any),
+        between(MapPage, P2pmem, Kernel, AtMost(1.0)),
+    ];
+    for who in [P2pmem, P2pmemRam] {
+        goals.push(within(who, Reuse, Write, AtMost(1.2)));
+    }
+    goals.push(Goal {
+        subject: Subject::Time((Unpin, P2pmemRam)),
+        bound: AtMost(20.0),
+    });
+    // It has to look at what drains, not at the pool.
+    goals.push(between(Unpin, P2pmemRam, P2pmemSmall, AtMost(1.5)));
+    for (register, aligned) in [
+        (RegisterVerbs, RegisterVerbsAligned),
+        (RegisterUring, RegisterUringAligned),
+    ] {
+        for who in [P2pmem, P2pmemRam] {
+            goals.push(between(register, who, Hugetlb, AtMost(1.1)));
+            goals.push(between(register, Anonymous, who, AtLeast(5.0)));
+        }
+        goals.push(ratio((aligned, P2pmemRam), (register, Hugetlb), Any));
+    }
+    for (who, bound) in [(P2pmemRam, AtMost(2.0)), (Kernel, Any)] {
+        for crowd in &CROWDS[1..] {
+            let (over, under) = (AllocateAmong(*crowd), AllocateAmong(Crowd::Pages(0)));
+            goals.push(within(who, over, under, bound));
+        }
+    }
+    for (who, bound) in [(P2pmemRam, AtLeast(1.6)), (Kernel, Any), (Tmpfs, Any)] {
+        goals.push(within(who, AllocateByOne, AllocateByTwo, bound));
+    }
+    for thp in [Thp::Never, Thp::Madvise] {
+        // As good as equal.
+        let bound = AtMost(1.1);
+        for of in [MapMuchThp, RegisterVerbsThp] {
+            goals.push(within(P2pmemRam, of(thp), of(Thp::Always), bound));
+        }
+    }
+    goals
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A contestant's memory, ready to be mapped.
+
+use super::contestant::{Contestant, CMB};
+use super::source::Source;
+use super::venue::{self, Venue};
+use super::MUCH;
+use crate::device::{Bound, Pci};
+use crate::poll;
+use anyhow::{ensure, Context, Result};
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Pauses between looks at `available`, shortest and longest. In between it is a fixed part of what
+/// has been waited: the looks must not hold up those who are waited for.
+const PAUSES: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(5));
+const PART: u32 = 32;
+
+pub struct Memory {
+    pub who: Contestant,
+    backing: Backing,
+}
+
+enum Backing {
+    /// The nvme driver has the device. Its queues are in the CMB too, so not all is available
+    /// when nothing is mapped, but this.
+    Kernel {
+        idle: usize,
+    },
+    Module(Bound),
+    Tmpfs(PathBuf),
+    Hugetlb,
+    Anonymous,
+}
+
+impl Memory {
+    /// Makes it the contestant's turn.
+    pub fn set_up(who: Contestant, venue: &Venue) -> Result<Memory> {
+        let backing = match who {
+            Contestant::Kernel => Backing::Kernel {
+                idle: wait_for_controller(CMB)?,
+            },
+            Contestant::P2pmem | Contestant::P2pmemRam | Contestant::P2pmemSmall => {
+                let device = who.device().context("it has a device")?;
+                Backing::Module(Bound::new(device)?)
+            }
+            Contestant::Tmpfs => Backing::Tmpfs(venue.tmpfs().to_owned()),
+            Contestant::Hugetlb => Backing::Hugetlb,
+            Contestant::Anonymous => Backing::Anonymous,
+        };
+        let memory = Memory { who, backing };
+        memory.use_all()?;
+        Ok(memory)
+    }
+
+    /// Lets all memory of p2pmem have been in use once since the device was bound: what the device
+    /// held before is zeroed at the first use, and never again.
+    fn use_all(&self) -> Result<()> {
+        if let Backing::Module(bound) = &self.backing {
+            drop(self.open()?.map(bound.size()?)?);
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Gives the device back. Nothing may be mapped any more.
+    pub fn tear_down(self) -> Result<()> {
+        self.settle()?;
+        match self.backing {
+            Backing::Module(bound) => bound.unbind(),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn open(&self) -> Result<Source> {
+        Ok(match &self.backing {
+            Backing::Kernel { .. } => {
+                let path = CMB.path("p2pmem/allocate");
+                let file = File::options().read(true).write(true).open(&path);
+                Source::kernel(file.with_context(|| path.display().to_string())?)
+            }
+            Backing::Module(bound) => Source::p2pmem(bound.open()?),
+            Backing::Tmpfs(tmpfs) => Source::tmpfs(venue::file_with_memory(tmpfs, MUCH)?),
+            Backing::Hugetlb => Source::hugetlb(),
+            Backing::Anonymous => Source::anonymous(),
+        })
+    }
+
+    /// The p2pmem directory and what is available when nothing is mapped.
+    fn pool(&self) -> Result<Option<(Pci, usize)>> {
+        Ok(match &self.backing {
+            Backing::Kernel { idle } => Some((CMB, *idle)),
+            Backing::Module(bound) => Some((bound.pci, bound.size()?)),
+            _ => None,
+        })
+    }
+
+    /// Waits until all memory can be had again.
+    pub fn settle(&self) -> Result<()> {
+        self.settle_but(0)
+    }
+
+    /// The same for all but `used` bytes.
+    pub fn settle_but(&self, used: usize) -> Result<()> {
+        let Some((pci, idle)) = self.pool()? else {
+            return Ok(());
+        };
+        let (start, deadline) = (Instant::now(), poll::deadline());
+        loop {
+            let available = pci.number("p2pmem/available")? as usize;
+            if available == idle - used {
+                return Ok(());
+            }
+            ensure!(
+                start.elapsed() < deadline,
+                "{available} bytes of {} are available, not {}",
+                pci.0,
+                idle - used
+            );
+            sleep((start.elapsed() / PART).clamp(PAUSES.0, PAUSES.1));
+        }
+    }
+
+    /// Waits until so much is unmapped, but pinned.
+    pub fn wait_draining(&self, bytes: usize) -> Result<()> {
+        match &self.backing {
+            Backing::Module(bound) => bound.wait_draining(bytes),
+            _ => anyhow::bail!("{} knows no draining", self.who.name()),
+        }
+    }
+}
+
+/// The nvme driver has set the controller up: its queues have their memory. Returns what is left.
+fn wait_for_controller(pci: Pci) -> Result<usize> {
+    ensure!(
+        pci.exists(),
+        "the guest lacks the device {}: start it by `make bench`",
+        pci.0
+    );
+    poll::until(&format!("nvme on {}", pci.0), || {
+        let controllers = fs::read_dir(pci.path("nvme")).into_iter().flatten();
+        Ok(controllers.flatten().any(|controller| {
+            let state = fs::read_to_string(controller.path().join("state"));
+            state.is_ok_and(|state| state == "live\n")
+        }))
+    })?;
+    Ok(pci.number("p2pmem/available")? as usize)
+}

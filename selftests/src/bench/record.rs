@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What has been measured: samples, by quantity and contestant.
+
+use super::contestant::Contestant;
+use std::collections::BTreeMap;
+
+/// Something that takes time. In the order in which results are shown.
+///
+/// Memory that is mapped gets all its page table entries at once, and what is registered is
+/// populated. Aligned mappings begin at a multiple of 2 MiB; the others wherever the kernel puts
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Quantity {
+    MapMuch,
+    MapMuchAligned,
+    MapPage,
+    Write,
+    Reuse,
+    Unpin,
+    RegisterVerbs,
+    RegisterVerbsAligned,
+    RegisterUring,
+    RegisterUringAligned,
+    AllocateAmong(Crowd),
+    AllocateByOne,
+    AllocateByTwo,
+    MapMuchThp(Thp),
+    RegisterVerbsThp(Thp),
+}
+
+/// What is mapped already while a page is allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Crowd {
+    /// So many pages, each a mapping of its own.
+    Pages(usize),
+    /// So many, of which a half, chosen at random, has been unmapped again.
+    HalfOf(usize),
+}
+
+/// A setting of `transparent_hugepage/enabled`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Thp {
+    Always,
+    Never,
+    Madvise,
+}
+
+impl Thp {
+    pub fn value(self) -> &'static str {
+        match self {
+            Thp::Always => "always",
+            Thp::Never => "never",
+            Thp::Madvise => "madvise",
+        }
+    }
+}
+
+impl Crowd {
+    pub fn name(self) -> String {
+        match self {
+            Crowd::Pages(0) => "none".to_owned(),
+            Crowd::Pages(count) => with_thousands(count),
+            Crowd::HalfOf(count) => format!("half of {}", with_thousands(count)),
+        }
+    }
+}
+
+fn with_thousands(count: usize) -> String {
+    match count {
+        0..1000 => count.to_string(),
+        _ => format!("{},{:03}", with_thousands(count / 1000), count % 1000),
+    }
+}
+
+impl Quantity {
+    pub fn name(self) -> String {
+        let map = "map and unmap 64 MiB";
+        let verbs = "ibv_reg_mr 64 MiB";
+        let uring = "io_uring buffer of 64 MiB";
+        match self {
+            Quantity::MapMuch => map.to_owned(),
+            Quantity::MapMuchAligned => format!("{map}, aligned"),
+            Quantity::MapPage => "map and unmap 4 KiB".to_owned(),
+            Quantity::Write => "write 64 MiB".to_owned(),
+            Quantity::Reuse => "unmap 64 MiB until available".to_owned(),
+            Quantity::Unpin => "unpin 2 MiB until available".to_owned(),
+            Quantity::RegisterVerbs => verbs.to_owned(),
+            Quantity::RegisterVerbsAligned => format!("{verbs}, aligned"),
+            Quantity::RegisterUring => uring.to_owned(),
+            Quantity::RegisterUringAligned => format!("{uring}, aligned"),
+            Quantity::AllocateAmong(crowd) => format!("map 4 KiB among {}", crowd.name()),
+            Quantity::AllocateByOne => "map 2 MiB, one thread".to_owned(),
+            Quantity::AllocateByTwo => "map 2 MiB, two threads".to_owned(),
+            Quantity::MapMuchThp(thp) => format!("{map}, THP {}", thp.value()),
+            Quantity::RegisterVerbsThp(thp) => format!("{verbs}, THP {}", thp.value()),
+        }
+    }
+}
+
+/// All samples, in seconds for one operation. Those of a series are in the order of the rounds.
+#[derive(Default)]
+pub struct Record(BTreeMap<(Quantity, Contestant), Vec<f64>>);
+
+impl Record {
+    pub fn add(&mut self, quantity: Quantity, who: Contestant, seconds: f64) {
+        self.0.entry((quantity, who)).or_default().push(seconds);
+    }
+
+    pub fn samples(&self, quantity: Quantity, who: Contestant) -> &[f64] {
+        self.0
+            .get(&(quantity, who))
+            .map_or(&[], |samples| samples.as_slice())
+    }
+
+    pub fn series(&self) -> impl Iterator<Item = (Quantity, Contestant, &[f64])> {
+        self.0
+            .iter()
+            .map(|(&(quantity, who), samples)| (quantity, who, samples.as_slice()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_counts_are_grouped() {
+        assert_eq!(with_thousands(0), "0");
+        assert_eq!(with_thousands(999), "999");
+        assert_eq!(with_thousands(10_000), "10,000");
+        assert_eq!(with_thousands(1_000_050), "1,000,050");
+    }
+
+    #[test]
+    fn samples_stay_in_their_series() {
+        let mut record = Record::default();
+        record.add(Quantity::MapPage, Contestant::Kernel, 2.0);
+        record.add(Quantity::MapMuch, Contestant::Tmpfs, 3.0);
+        record.add(Quantity::MapPage, Contestant::Kernel, 1.0);
+        let of = |quantity, who| record.samples(quantity, who);
+        assert_eq!(of(Quantity::MapPage, Contestant::Kernel), [2.0, 1.0]);
+        assert_eq!(of(Quantity::MapMuch, Contestant::Kernel), [0.0; 0]);
+        assert_eq!(record.series().count(), 2);
+    }
+}

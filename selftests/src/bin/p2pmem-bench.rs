@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! p2pmem.ko measured beside the kernel's own allocator and ordinary memory, run as root in the
+//! guest of `make bench`.
+//!
+//! Goals that are missed are reported and no failure; what could not be measured is one.
+
+use anyhow::{ensure, Context, Result};
+use clap::Parser;
+use p2pmem_selftests::bench::environment::Environment;
+use p2pmem_selftests::bench::works::WORKS;
+use p2pmem_selftests::bench::{self, chart, goals, report, Options};
+use p2pmem_selftests::kmsg::Log;
+use p2pmem_selftests::random::Random;
+use p2pmem_selftests::{helper, module};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(about = "Measures p2pmem beside what else there is")]
+struct Arguments {
+    /// Samples of everything
+    #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
+    /// Three rounds
+    #[arg(long, conflicts_with = "rounds")]
+    quick: bool,
+    /// Only this work, or these
+    #[arg(long)]
+    work: Vec<String>,
+    /// Repeats the choices of another run (not its timing)
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Writes everything, raw samples included, to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Writes charts to this directory
+    #[arg(long)]
+    svg: Option<PathBuf>,
+    /// What is measured, for the report
+    #[arg(long, default_value = "unknown")]
+    revision: String,
+    /// The module to load
+    #[arg(long, default_value = "p2pmem.ko")]
+    module: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if arguments.get(1).is_some_and(|first| first == helper::FLAG) {
+        return helper::main(&arguments[2..]);
+    }
+    match run(Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+/// Whether everything could be measured.
+fn run(arguments: Arguments) -> Result<bool> {
+    for name in &arguments.work {
+        let known: Vec<&str> = WORKS.iter().map(|work| work.name).collect();
+        ensure!(
+            known.contains(&name.as_str()),
+            "there is no work `{name}`: use {}",
+            known.join(", ")
+        );
+    }
+    let selected = !arguments.work.is_empty();
+    let seed = arguments.seed.unwrap_or_else(Random::any_seed);
+    println!("bench: --seed {seed}");
+    let mut log = Log::from_now()?;
+    module::set_file(arguments.module);
+    module::load("")?;
+    let environment = Environment::read(arguments.revision)?;
+    println!("{}\n", environment.text());
+
+    let outcome = bench::run(Options {
+        rounds: if arguments.quick { 3 } else { arguments.rounds },
+        seed,
+        works: arguments.work,
+    })?;
+    module::unload()?;
+    let alarms = log.alarms()?;
+    ensure!(alarms.is_empty(), "kernel log:\n{}", alarms.join("\n"));
+
+    let mut goals = goals::goals();
+    let record = &outcome.record;
+    if selected {
+        goals.retain(|goal| goal.subject.value(record).is_some());
+    }
+    println!("{}", report::goals(&goals, record));
+    println!("{}", report::medians(record));
+    if let Some(file) = &arguments.json {
+        let json = report::json(&goals, &outcome, &environment, seed);
+        write(file, &(serde_json::to_string_pretty(&json)? + "\n"))?;
+    }
+    if let Some(directory) = &arguments.svg {
+        write(&directory.join("goals.svg"), &chart::goals(&goals, record))?;
+        write(&directory.join("crowd.svg"), &chart::crowd(record))?;
+    }
+    for problem in &outcome.problems {
+        println!("not measured: {problem}");
+    }
+    println!("{}", report::summary(&goals, &outcome));
+    Ok(outcome.problems.is_empty())
+}
