@@ -15,7 +15,12 @@ use kernel::{
     io::Io,
     pci::{Bar, Device},
     prelude::*,
+    time::{delay::fsleep, Delta},
 };
+
+/// How often [`Buffer::disable`] tries to map the registers, and the pause between.
+const TRIES: u32 = 10;
+const PAUSE: Delta = Delta::from_millis(100);
 
 type Registers<'a> = Bar<'a, { regs::LEN }>;
 
@@ -87,10 +92,22 @@ impl Buffer {
     }
 
     /// Puts the controller back into the state in which it came. May sleep.
+    ///
+    /// Mapping the registers takes memory, and unbind is not asked for a second time: it tries
+    /// again for a second.
     pub(super) fn disable(&self, pdev: &Device<Bound>) -> Result {
-        if self.enabled {
-            control(&registers(pdev)?, CmbMsc::OFF);
+        if !self.enabled {
+            return Ok(());
         }
+        let mut result = registers(pdev);
+        for _ in 1..TRIES {
+            if result.is_ok() {
+                break;
+            }
+            fsleep(PAUSE);
+            result = registers(pdev);
+        }
+        control(&result?, CmbMsc::OFF);
         Ok(())
     }
 }
