@@ -351,7 +351,7 @@ fn check_unbind(pci: Pci) -> Result<()> {
 }
 
 pub fn unbind() -> Result<()> {
-    check_unbind(MIXED)
+    check_unbind(PLAIN)
 }
 
 pub fn unbind_of_a_controller_memory_buffer() -> Result<()> {
