@@ -27,14 +27,22 @@ const ODD_LEN: usize = HUGE + 7 * PAGE;
 const GIB: usize = 1 << 30;
 
 /// Lets each allocation of what `attempt` fires fail once; afterwards no more is in use than before.
+/// What a failure loses it loses each time: what is gone after the first round only, some other
+/// program has taken meanwhile.
 fn each(spared: Spared, mut attempt: impl FnMut(&mut Shot) -> Result<()>) -> Result<()> {
     // What is kept after the first time is there from now on.
     attempt(&mut Shot::blank())?;
-    let before = Objects::settled()?;
-    let injection = Injection::new(spared)?;
-    injection.each(attempt)?;
-    drop(injection);
-    before.wait_until_back()
+    let mut round = || -> Result<Result<()>> {
+        let before = Objects::settled()?;
+        let injection = Injection::new(spared)?;
+        injection.each(&mut attempt)?;
+        drop(injection);
+        Ok(before.wait_until_back())
+    };
+    match round()? {
+        Ok(()) => Ok(()),
+        Err(_) => round()?,
+    }
 }
 
 /// An address for which there is no page table of 2 MiB entries yet.
