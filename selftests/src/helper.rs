@@ -20,7 +20,7 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 
 /// First argument of such a process.
-pub const FLAG: &str = "--helper";
+const FLAG: &str = "--helper";
 
 /// What takes the long-term pin.
 #[derive(Clone, Copy, Debug)]
@@ -125,22 +125,27 @@ impl Drop for Helper {
     }
 }
 
-/// What such a process does.
-pub fn main(arguments: &[String]) -> ExitCode {
+/// What such a process does; `None` if this is none. To be asked first in each program that may
+/// start one: they are all started from the program itself.
+pub fn main() -> Option<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let result = match arguments[..] {
+    let (&FLAG, arguments) = arguments.split_first()? else {
+        return None;
+    };
+    let result = match *arguments {
         ["write", path, value] => fs::write(path, value).context(path.to_owned()),
         ["unload"] => module::try_unload().context("rmmod"),
         ["hold", bdf, len, seed, pin, after] => hold(bdf, len, seed, pin, after),
         _ => Err(anyhow::anyhow!("unknown: {arguments:?}")),
     };
-    match result {
+    Some(match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("helper {arguments:?}: {error:#}");
             ExitCode::FAILURE
         }
-    }
+    })
 }
 
 fn hold(bdf: &str, len: &str, seed: &str, pin: &str, after: &str) -> Result<()> {

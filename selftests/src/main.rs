@@ -212,11 +212,11 @@ fn trials() -> Vec<Trial> {
 }
 
 fn main() -> ExitCode {
-    let mut arguments: Vec<String> = std::env::args().collect();
-    if arguments.get(1).is_some_and(|first| first == helper::FLAG) {
-        return helper::main(&arguments[2..]);
+    if let Some(status) = helper::main() {
+        return status;
     }
 
+    let mut arguments: Vec<String> = std::env::args().collect();
     let mut module = PathBuf::from("p2pmem.ko");
     if let Some(at) = arguments.iter().position(|a| a == "--module") {
         arguments.remove(at);

@@ -47,9 +47,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    if arguments.get(1).is_some_and(|first| first == helper::FLAG) {
-        return helper::main(&arguments[2..]);
+    if let Some(status) = helper::main() {
+        return status;
     }
     match run(Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,

@@ -49,9 +49,8 @@ fn fuzz(arguments: Arguments) -> Result<bool> {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    if arguments.get(1).is_some_and(|first| first == helper::FLAG) {
-        return helper::main(&arguments[2..]);
+    if let Some(status) = helper::main() {
+        return status;
     }
     match fuzz(Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,

@@ -51,9 +51,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    if arguments.get(1).is_some_and(|first| first == helper::FLAG) {
-        return helper::main(&arguments[2..]);
+    if let Some(status) = helper::main() {
+        return status;
     }
     let arguments = Arguments::parse();
     match run(arguments) {
