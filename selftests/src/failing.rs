@@ -64,8 +64,8 @@ pub enum Spared {
     /// Maps new memory for the kernel. It does not look at what it is given for page tables
     /// (`alloc_low_page()` in arch/x86/mm/init_64.c), and stops the machine.
     KernelMapping,
-    /// When it cannot split a block (`err_undo` in drivers/gpu/buddy.c), it frees a neighbour that
-    /// is still in its tree, and uses it from then on.
+    /// When it cannot split a block (`err_undo` in drivers/gpu/buddy.c), it frees that block while
+    /// the block is still in its tree, and comes across it later.
     Buddy,
 }
 

@@ -27,8 +27,8 @@ const ODD_LEN: usize = HUGE + 7 * PAGE;
 const GIB: usize = 1 << 30;
 
 /// Lets each allocation of what `attempt` fires fail once; afterwards no more is in use than before.
-/// What a failure loses it loses each time: what is gone after the first round only, some other
-/// program has taken meanwhile.
+/// What a failure loses it loses each time: what is in use after one round only, some other program
+/// has taken meanwhile.
 fn each(spared: Spared, mut attempt: impl FnMut(&mut Shot) -> Result<()>) -> Result<()> {
     // What is kept after the first time is there from now on.
     attempt(&mut Shot::blank())?;
@@ -41,7 +41,10 @@ fn each(spared: Spared, mut attempt: impl FnMut(&mut Shot) -> Result<()>) -> Res
     };
     match round()? {
         Ok(()) => Ok(()),
-        Err(_) => round()?,
+        Err(error) => {
+            println!("once more, as {error:#}");
+            round()?
+        }
     }
 }
 
@@ -73,7 +76,7 @@ struct SwitchedOn<'a>(&'a Bound);
 impl SwitchedOn<'_> {
     /// The kernel allows it for a device without a driver.
     fn new(bound: &Bound) -> Result<SwitchedOn<'_>> {
-        fs::write(bound.pci.path("enable"), "1").context("enable")?;
+        bound.pci.write("enable", "1")?;
         Ok(SwitchedOn(bound))
     }
 
@@ -81,7 +84,7 @@ impl SwitchedOn<'_> {
         if self.0.is_bound() {
             self.0.unbind()?;
         }
-        fs::write(self.0.pci.path("enable"), "0").context("enable")
+        self.0.pci.write("enable", "0")
     }
 }
 
