@@ -15,10 +15,10 @@
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/page_ref.h`](srctree/include/linux/page_ref.h)
 
-use super::{pagemap::Pagemap, rcu::GracePeriod, task};
+use super::{folio_pool::OwnedBlock, pagemap::Pagemap, rcu::GracePeriod, task};
 use crate::bindings as helpers;
-use core::{mem::ManuallyDrop, pin::Pin, ptr::NonNull};
-use kernel::{bindings, gpu::buddy::AllocatedBlocks, page::PAGE_SIZE, prelude::*};
+use core::{mem::ManuallyDrop, ptr::NonNull};
+use kernel::{bindings, page::PAGE_SIZE, prelude::*};
 
 /// Order of a folio that one PMD entry maps.
 pub(crate) const PMD_ORDER: u8 = helpers::HELPER_PMD_ORDER as u8;
@@ -46,7 +46,7 @@ struct Pages {
     page: NonNull<bindings::page>,
     order: u8,
     contents: Contents,
-    _block: Pin<KBox<AllocatedBlocks>>,
+    _block: OwnedBlock,
 }
 
 impl Pages {
@@ -105,7 +105,7 @@ impl Folio {
         page: NonNull<bindings::page>,
         order: u8,
         shape: Shape,
-        block: Pin<KBox<AllocatedBlocks>>,
+        block: OwnedBlock,
     ) -> Result<Self> {
         let nr = 1usize << order;
         let mut contents = Contents::Zero;
