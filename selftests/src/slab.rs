@@ -9,9 +9,8 @@ use crate::poll;
 use anyhow::{Context, Result};
 use std::fs;
 
-const CACHES: [&str; 6] = [
+const CACHES: [&str; 5] = [
     "filp",
-    "gpu_buddy_block",
     "inode_cache",
     "kernfs_node_cache",
     "pool_workqueue",
