@@ -57,26 +57,11 @@ const REPORTS: &[(&str, &str)] = &[
     ("WARNING: arch/x86/mm/init_64.c:", "---[ end trace "),
 ];
 
-/// Functions of the core kernel that do not survive a failure: no allocation fails that they ask for
-/// or what they call. Any driver is exposed to these.
-#[derive(Clone, Copy)]
-pub enum Spared {
-    /// Maps new memory for the kernel. It does not look at what it is given for page tables
-    /// (`alloc_low_page()` in arch/x86/mm/init_64.c), and stops the machine.
-    KernelMapping,
-    /// When it cannot split a block (`err_undo` in drivers/gpu/buddy.c), it frees that block while
-    /// the block is still in its tree, and comes across it later.
-    Buddy,
-}
-
-impl Spared {
-    fn function(self) -> &'static str {
-        match self {
-            Spared::KernelMapping => "init_memory_mapping",
-            Spared::Buddy => "gpu_buddy_alloc_blocks",
-        }
-    }
-}
+/// A function of the core kernel that does not survive a failure: no allocation fails that it asks
+/// for or what it calls. It maps new memory for the kernel, does not look at what it is given for
+/// page tables (`alloc_low_page()` in arch/x86/mm/init_64.c), and stops the machine. Any driver that
+/// adds memory is exposed to it.
+const SPARED: &str = "init_memory_mapping";
 
 /// Failures of every kind of allocation are possible, until drop.
 pub struct Injection {
@@ -85,8 +70,8 @@ pub struct Injection {
 }
 
 impl Injection {
-    pub fn new(spared: Spared) -> Result<Injection> {
-        let (start, end) = symbol(spared.function())?;
+    pub fn new() -> Result<Injection> {
+        let (start, end) = symbol(SPARED)?;
         let (start, end) = (format!("{start:#x}"), format!("{end:#x}"));
         let values = [
             // Allocations that may sleep are most of all.

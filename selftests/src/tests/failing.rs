@@ -6,7 +6,7 @@
 use super::{LEN, OURS};
 use crate::child::Child;
 use crate::device::{Bound, Pci, CMB, MIXED, PLAIN};
-use crate::failing::{Injection, Shot, Spared};
+use crate::failing::{Injection, Shot};
 use crate::harness;
 use crate::mapping::{free_address, Mapping, Request, HUGE, PAGE};
 use crate::module;
@@ -29,12 +29,12 @@ const GIB: usize = 1 << 30;
 /// Lets each allocation of what `attempt` fires fail once; afterwards no more is in use than before.
 /// What a failure loses it loses each time: what is in use after one round only, some other program
 /// has taken meanwhile.
-fn each(spared: Spared, mut attempt: impl FnMut(&mut Shot) -> Result<()>) -> Result<()> {
+fn each(mut attempt: impl FnMut(&mut Shot) -> Result<()>) -> Result<()> {
     // What is kept after the first time is there from now on.
     attempt(&mut Shot::blank())?;
     let mut round = || -> Result<Result<()>> {
         let before = Objects::settled()?;
-        let injection = Injection::new(spared)?;
+        let injection = Injection::new()?;
         injection.each(&mut attempt)?;
         drop(injection);
         Ok(before.wait_until_back())
@@ -123,7 +123,7 @@ pub fn insmod() -> Result<()> {
     fs::copy(module::file(), COPY).context(COPY)?;
     let file = File::open(COPY).context(COPY)?;
     fs::remove_file(COPY).context(COPY)?;
-    each(Spared::KernelMapping, |shot| {
+    each(|shot| {
         let result = shot.fire(|| finit_module(&file, c"", ModuleInitFlags::empty()))?;
         // The driver core says EINVAL of a directory that there was no memory to make
         // (drivers/base/module.c).
@@ -143,7 +143,7 @@ fn check_probe(pci: Pci) -> Result<()> {
     // It tells how probing ended, which drivers_probe does not.
     let path = "/sys/bus/pci/drivers/p2pmem/bind";
     let bind = File::options().write(true).open(path).context(path)?;
-    each(Spared::KernelMapping, |shot| {
+    each(|shot| {
         let result = shot.fire(|| write(&bind, pci.0.as_bytes()))?;
         // The PCI core says EBUSY of a region that there was no memory to request.
         match shot.check(result, &[Errno::ENOMEM, Errno::EBUSY])? {
@@ -172,7 +172,7 @@ pub fn probe_of_a_controller_memory_buffer() -> Result<()> {
 fn check_mmap(request: impl Fn() -> Result<Request>) -> Result<()> {
     let bound = Bound::new(PLAIN)?;
     let file = bound.open()?;
-    each(Spared::Buddy, |shot| {
+    each(|shot| {
         let request = request()?;
         let result = shot.fire(|| request.map(&file))?;
         if let Some(mapping) = shot.check(result, &[Errno::ENOMEM])? {
@@ -207,7 +207,7 @@ fn check_first_touch(len: usize) -> Result<()> {
 
     let bound = Bound::new(PLAIN)?;
     let outcome = Mapping::anonymous(PAGE)?;
-    each(Spared::Buddy, |shot| {
+    each(|shot| {
         let mapping = map_fresh(&bound, len)?;
         outcome.write(0, KILLED);
         let child = Child::start(|| {
@@ -253,7 +253,7 @@ pub fn fork() -> Result<()> {
     let bound = Bound::new(PLAIN)?;
     let mapping = map_fresh(&bound, ODD_LEN)?;
     mapping.fill(OURS);
-    each(Spared::Buddy, |shot| {
+    each(|shot| {
         let child = match shot.fire(|| Child::start(|| mapping.check(OURS)))? {
             Ok(child) => Ok(child),
             Err(error) => Err(errno(error)?),
@@ -272,7 +272,7 @@ pub fn fork() -> Result<()> {
 
 pub fn mremap() -> Result<()> {
     let bound = Bound::new(PLAIN)?;
-    each(Spared::Buddy, |shot| {
+    each(|shot| {
         let mut mapping = map_fresh(&bound, ODD_LEN)?;
         mapping.fill(OURS);
         let (from, to) = (mapping.address(), fresh_address()?);
@@ -300,7 +300,7 @@ fn unmap(shot: &mut Shot, mapping: Mapping) -> Result<Option<Mapping>> {
 
 pub fn munmap() -> Result<()> {
     let bound = Bound::new(PLAIN)?;
-    each(Spared::Buddy, |shot| {
+    each(|shot| {
         let mapping = map_fresh(&bound, LEN)?;
         mapping.fill(OURS);
         if let Some(left) = unmap(shot, mapping)? {
@@ -316,7 +316,7 @@ pub fn munmap_of_a_part() -> Result<()> {
     const START: usize = HUGE + PAGE;
 
     let bound = Bound::new(PLAIN)?;
-    each(Spared::Buddy, |shot| {
+    each(|shot| {
         let mapping = map_fresh(&bound, LEN)?;
         mapping.fill(OURS);
         let (head, rest) = mapping.split(START);
@@ -341,7 +341,7 @@ fn check_unbind(pci: Pci) -> Result<()> {
     bound.bind()?;
     let path = "/sys/bus/pci/drivers/p2pmem/unbind";
     let unbind = File::options().write(true).open(path).context(path)?;
-    each(Spared::KernelMapping, |shot| {
+    each(|shot| {
         let (touched, untouched) = (bound.map(ODD_LEN)?.sparsely(), bound.map(PAGE)?);
         touched.fill(OURS);
         let result = shot.fire(|| write(&unbind, pci.0.as_bytes()))?;
@@ -372,7 +372,7 @@ pub fn unbind_of_a_controller_memory_buffer() -> Result<()> {
 /// A pin that was half made is none: the memory comes back as soon as it is unmapped.
 fn check_pin<T>(mut pin: impl FnMut(&Mapping) -> Result<T>) -> Result<()> {
     let bound = Bound::new(PLAIN)?;
-    each(Spared::Buddy, |shot| {
+    each(|shot| {
         let mapping = map_fresh(&bound, ODD_LEN)?;
         mapping.fill(OURS);
         let pinned = match shot.fire(|| pin(&mapping))? {
