@@ -61,17 +61,13 @@ impl Live {
 impl Pool {
     /// The `mmap` callback of `p2pmem/allocate`.
     ///
-    /// `EINVAL` for a private mapping or one with an offset, `EACCES` for an executable one,
-    /// errors of [`Pool::alloc`]. May sleep; mmap lock held for writing.
+    /// `EINVAL` for a private mapping or one with an offset, errors of [`Pool::alloc`]. No mapping
+    /// is executable, or can be made so: the core sees to that for files in sysfs (`SB_I_NOEXEC`,
+    /// fs/kernfs/mount.c). May sleep; mmap lock held for writing.
     pub(crate) fn map(self: &Arc<Self>, vma: &VmaNew) -> Result<AnonFile<Buffer>> {
         if !vma.may_share() || vma.pgoff() != 0 {
             return Err(EINVAL);
         }
-        if vma.executable() {
-            return Err(EACCES);
-        }
-        vma.try_clear_mayexec()?;
-
         let allocation = self.alloc(vma.start(), vma.end() - vma.start())?;
         let buffer = Arc::pin_init(
             pin_init!(Buffer {
