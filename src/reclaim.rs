@@ -161,24 +161,33 @@ impl Pool {
     /// says so while another look is due. Returns whether that was so.
     fn free(&self, batch: &mut Batch, enough: impl Fn() -> bool) -> bool {
         let mut interrupted = false;
-        batch.blocks.retain(|block| {
-            if interrupted {
-                return true;
-            }
-            let Some(frozen) = block.frozen.take() else {
-                return true;
-            };
-            let bytes = frozen.bytes();
-            // Zeroes, waits for the grace period and frees. No lock is held.
-            drop(frozen);
+        // Zeroing much outlasts the grace period that began when it was unmapped. So only what is
+        // left after that is waited for.
+        for may_wait in [false, true] {
+            batch.blocks.retain(|block| {
+                let Some(frozen) = block.frozen.as_mut().filter(|_| !interrupted) else {
+                    return true;
+                };
+                // No lock is held.
+                frozen.zero();
+                let bytes = frozen.bytes();
+                let ready = may_wait || !frozen.has_to_wait();
+                if ready {
+                    block.frozen = None;
+                }
 
-            let mut account = self.account.lock();
-            account.free(bytes);
-            interrupted = account.is_look_due() && enough();
-            drop(account);
-            self.moved.notify_all();
-            false
-        });
+                let mut account = self.account.lock();
+                if ready {
+                    account.free(bytes);
+                }
+                interrupted = account.is_look_due() && enough();
+                drop(account);
+                if ready {
+                    self.moved.notify_all();
+                }
+                !ready
+            });
+        }
         interrupted
     }
 

@@ -259,18 +259,27 @@ impl FrozenFolio {
     pub(crate) fn bytes(&self) -> usize {
         self.pages.bytes()
     }
+
+    /// Zeroes what an owner wrote. May sleep.
+    pub(crate) fn zero(&mut self) {
+        if self.pages.contents != Contents::Zero && !cfg!(p2pmem_break = "zeroing") {
+            self.pages.zero();
+        }
+    }
+
+    /// Whether dropping it has to wait for a grace period.
+    pub(crate) fn has_to_wait(&self) -> bool {
+        !self.unmapped.is_over()
+    }
 }
 
 impl Drop for FrozenFolio {
     fn drop(&mut self) {
-        if self.pages.contents != Contents::Zero && !cfg!(p2pmem_break = "zeroing") {
-            self.pages.zero();
-        }
+        self.zero();
         // A GUP-fast walker with a stale entry reads the folio's shape before it tries for a
         // reference. It fails at the count of 0, but it must be gone before the pages get another
-        // shape. Zeroing has mostly outlasted the grace period. (The selftests race with such
-        // walkers, but cannot stop one between two of its instructions: they would seldom see it if
-        // this wait were missing.)
+        // shape. (The selftests race with such walkers, but cannot stop one between two of its
+        // instructions: they would seldom see it if this wait were missing.)
         self.unmapped.wait();
     }
 }

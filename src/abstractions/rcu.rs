@@ -17,6 +17,12 @@ impl GracePeriod {
         Self(unsafe { bindings::start_poll_synchronize_rcu() })
     }
 
+    /// Whether the grace period is over. Any context.
+    pub(crate) fn is_over(self) -> bool {
+        // SAFETY: The state came from `start_poll_synchronize_rcu`.
+        unsafe { bindings::poll_state_synchronize_rcu(self.0) }
+    }
+
     /// Returns once the grace period is over; at once if it already is. May sleep.
     pub(crate) fn wait(self) {
         // SAFETY: The state came from `start_poll_synchronize_rcu`.
