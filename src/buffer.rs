@@ -18,7 +18,7 @@ use crate::{
     abstractions::{
         anon_file::{AnonFile, MappedFile, Mapping},
         fault::{Fault, Outcome},
-        folio::Folio,
+        folio::{Folio, PMD_ORDER},
         vma::VmaExt,
     },
     pool::{Allocation, Block, Pool},
@@ -105,31 +105,22 @@ impl LiveBuffer {
 }
 
 impl Buffer {
-    /// Runs `insert` on the folio that page `offset` of the mapping lies in, and on the page offset
-    /// at which that folio begins. Without a folio there is no memory, whatever the size of entry.
-    fn with_folio(
-        &self,
-        offset: usize,
-        insert: impl FnOnce(&mut Folio, usize) -> Outcome,
-    ) -> Outcome {
+    /// Runs `answer` on the mapping's blocks. Without memory there is no answer.
+    fn with_blocks(&self, answer: impl FnOnce(&mut [Block]) -> Outcome) -> Outcome {
         lease::fault(&self.allocation, |allocation| {
-            match find(allocation.blocks_mut(), offset) {
-                Some(Block {
-                    start,
-                    folio: Some(folio),
-                    ..
-                }) => insert(folio, *start),
-                _ => Outcome::SIGBUS,
-            }
+            answer(allocation.blocks_mut())
         })
         .unwrap_or(Outcome::SIGBUS)
     }
 }
 
-/// Finds the block that page `offset` of the mapping lies in.
-fn find(blocks: &mut [Block], offset: usize) -> Option<&mut Block> {
+/// Finds the folio that page `offset` of the mapping lies in, and the number of that page in it.
+fn find(blocks: &mut [Block], offset: usize) -> Option<(&mut Folio, usize)> {
     let after = blocks.partition_point(|block| block.start <= offset);
-    blocks.get_mut(after.checked_sub(1)?)
+    let block = blocks.get_mut(after.checked_sub(1)?)?;
+    let index = offset - block.start;
+    let folio = block.folio.as_mut()?;
+    (index < folio.nr_pages()).then_some((folio, index))
 }
 
 impl MappedFile for Buffer {
@@ -137,15 +128,45 @@ impl MappedFile for Buffer {
     const MODULE: &'static ThisModule = &crate::THIS_MODULE;
 
     fn fault(this: ArcBorrow<'_, Self>, fault: &mut Fault<'_>) -> Outcome {
-        let offset = fault.page_offset();
-        this.with_folio(offset, |folio, start| {
-            fault.insert_page(folio, offset - start)
+        this.with_blocks(|blocks| {
+            let Some((folio, index)) = find(blocks, fault.page_offset()) else {
+                return Outcome::SIGBUS;
+            };
+            let outcome = fault.insert_page(folio, index);
+            // The memory is there: to map all of a table takes little longer than one fault more.
+            let mut left = fault.around();
+            while outcome == Outcome::DONE && !left.is_empty() {
+                let Some((folio, index)) = find(blocks, left.start) else {
+                    break;
+                };
+                let end = left.end.min(left.start + folio.nr_pages() - index);
+                fault.insert_around(left.start..end, folio, index);
+                left.start = end;
+            }
+            outcome
         })
     }
 
     fn huge_fault(this: ArcBorrow<'_, Self>, fault: &mut Fault<'_>) -> Outcome {
-        this.with_folio(fault.page_offset(), |folio, start| {
-            fault.insert_huge(folio, start)
+        this.with_blocks(|blocks| {
+            let offset = fault.page_offset();
+            let Some((folio, index)) = find(blocks, offset) else {
+                // Without a folio there is no memory, whatever the size of entry.
+                return Outcome::SIGBUS;
+            };
+            let Some(mut start) = offset.checked_sub(index) else {
+                return Outcome::FALLBACK;
+            };
+            let outcome = fault.insert_huge(folio, start);
+            let mut more = outcome == Outcome::DONE;
+            while more {
+                start += 1 << PMD_ORDER;
+                more = match find(blocks, start) {
+                    Some((folio, 0)) => fault.insert_huge_after(folio, start),
+                    _ => false,
+                };
+            }
+            outcome
         })
     }
 

@@ -74,6 +74,10 @@ fn trials() -> Vec<Trial> {
             entries_whoever_touches_first
             no_entries_where_madvise_forbids_them
             entries_may_be_split;
+        around:
+            a_touch_fills_a_table_of_small_entries
+            a_touch_fills_gaps_only
+            a_touch_maps_the_large_blocks_behind_it;
         memory_calls:
             fork_shares
             memory_of_a_child_outlives_the_parents_mapping

@@ -13,7 +13,11 @@ use kernel::{
     page::{PAGE_SHIFT, PAGE_SIZE},
 };
 
+/// Number of entries in a table of any level.
+const PTRS_PER_TABLE: usize = 1 << PMD_ORDER;
+
 /// How a fault has been dealt with (`vm_fault_t`).
+#[derive(PartialEq)]
 pub(crate) struct Outcome(pub(super) bindings::vm_fault_t);
 
 impl Outcome {
@@ -101,6 +105,45 @@ impl Fault<'_> {
         })
     }
 
+    /// Offsets in the file, in pages, of what the VMA maps through the same table of 4 KiB entries as
+    /// the address touched.
+    pub(crate) fn around(&self) -> Range<usize> {
+        let size = PAGE_SIZE << PMD_ORDER;
+        let vma = self.vma();
+        let start = (self.address() & !(size - 1)).max(vma.start);
+        let end = ((self.address() | (size - 1)) + 1).min(vma.end);
+        let first = self.page_offset() - ((self.address() - start) >> PAGE_SHIFT);
+        first..first + ((end - start) >> PAGE_SHIFT)
+    }
+
+    /// Adds entries for the pages of `folio` from `index` on, the first where page `offsets.start`
+    /// of the file is mapped, unless there are entries already. `offsets` must be within
+    /// [`Self::around`], and [`Self::insert_page`] have answered. May sleep.
+    pub(crate) fn insert_around(&mut self, offsets: Range<usize>, folio: &mut Folio, index: usize) {
+        let around = self.around();
+        let last = index.saturating_add(offsets.len());
+        if offsets.start < around.start || offsets.end > around.end || last > folio.nr_pages() {
+            return;
+        }
+        // SAFETY: As in `insert_page`.
+        if unsafe { helpers::helper_pmd_trans_huge(self.vmf().pmd) } {
+            return;
+        }
+        let first = folio.expose();
+        // SAFETY: A structure of plain data.
+        let mut vmf = unsafe { self.vmf.as_ptr().read() };
+        for (offset, index) in offsets.zip(index..) {
+            let distance = (offset as isize - self.page_offset() as isize) << PAGE_SHIFT;
+            vmf.__bindgen_anon_1.address = self.address().wrapping_add_signed(distance);
+            // SAFETY: As in `insert_page`. Of `vmf` the call uses nothing but the VMA and the
+            // address, which is in the VMA and belongs to the same table. If there is no entry when
+            // it returns, a fault will see to that.
+            unsafe {
+                bindings::vmf_insert_page_mkwrite(&raw mut vmf, first.as_ptr().add(index), false)
+            };
+        }
+    }
+
     /// Answers with one 2 MiB entry for `folio`, whose first page lies at `folio_offset` in the
     /// file, or [`Outcome::FALLBACK`] if address, VMA, order or the page table do not allow one.
     /// May sleep. Serialised as [`Self::insert_page`] says.
@@ -139,5 +182,46 @@ impl Fault<'_> {
                 self.is_write(),
             ))
         }
+    }
+
+    /// Adds a 2 MiB entry for `folio`, whose first page lies at `folio_offset` in the file, at an
+    /// address after the one touched. [`Self::insert_huge`] must have answered. Returns whether it
+    /// did: not beyond the VMA or the table of 2 MiB entries, not where there is an entry or a table
+    /// of smaller ones, nor where memory has to be zeroed first. May sleep.
+    pub(crate) fn insert_huge_after(&mut self, folio: &mut Folio, folio_offset: usize) -> bool {
+        let size = PAGE_SIZE << PMD_ORDER;
+        let touched = self.address() & !(size - 1);
+        let distance = (folio_offset.wrapping_sub(self.page_offset()) << PAGE_SHIFT)
+            .wrapping_add(self.address() - touched);
+        let address = touched.wrapping_add(distance);
+        let table = size * PTRS_PER_TABLE;
+        if folio.order() != PMD_ORDER
+            || folio.is_foreign()
+            || address <= touched
+            || address % size != 0
+            || address / table != touched / table
+            || address + size > self.vma().end
+        {
+            return false;
+        }
+        // SAFETY: A structure of plain data.
+        let mut vmf = unsafe { self.vmf.as_ptr().read() };
+        vmf.__bindgen_anon_1.address = address;
+        // SAFETY: `pmd` is the entry for `touched`, and that for `address` is in the same table,
+        // which nobody frees as long as the VMA is there.
+        unsafe {
+            vmf.pmd = vmf.pmd.add(distance / size);
+            if !helpers::helper_pmd_none(vmf.pmd) {
+                return false;
+            }
+        }
+        let page = folio.expose();
+        // SAFETY: As in `insert_huge`. If another fault has put something there meanwhile, the call
+        // leaves it. Of `vmf` it uses VMA, address and `pmd`.
+        unsafe {
+            let folio = helpers::helper_page_folio(page.as_ptr());
+            bindings::vmf_insert_folio_pmd(&raw mut vmf, folio, false);
+        }
+        true
     }
 }

@@ -182,10 +182,15 @@ impl Folio {
         self.pages.bytes()
     }
 
+    /// Whether the memory still holds what the device did, so that [`Self::expose`] takes long.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.pages.contents == Contents::Foreign
+    }
+
     /// Prepares for a process to see the memory, and returns the first page. May sleep, to zero
     /// what the device held before.
     pub(super) fn expose(&mut self) -> NonNull<bindings::page> {
-        if self.pages.contents == Contents::Foreign {
+        if self.is_foreign() {
             self.pages.zero();
         }
         self.pages.contents = Contents::Owner;

@@ -6,6 +6,7 @@ use crate::mapping::HUGE;
 use crate::pattern::Pattern;
 
 pub mod access;
+pub mod around;
 pub mod bad_input;
 pub mod binding;
 pub mod failing;
