@@ -116,6 +116,10 @@ impl Buffer {
 
 /// Finds the folio that page `offset` of the mapping lies in, and the number of that page in it.
 fn find(blocks: &mut [Block], offset: usize) -> Option<(&mut Folio, usize)> {
+    // What is before the first block is in the last (`layout.rs`).
+    let (first, last) = (blocks.first()?, blocks.last()?);
+    let len = last.start + last.folio.as_ref()?.nr_pages() - first.start;
+    let offset = offset + if offset < first.start { len } else { 0 };
     let after = blocks.partition_point(|block| block.start <= offset);
     let block = blocks.get_mut(after.checked_sub(1)?)?;
     let index = offset - block.start;

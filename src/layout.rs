@@ -12,25 +12,43 @@ pub(crate) const MAX_ORDER: u8 = 9;
 /// Size of a block of [`MAX_ORDER`] in bytes, and what a donated extent begins and ends on.
 pub(crate) const CHUNK: u64 = 4096 << MAX_ORDER;
 
-/// Orders of the blocks that suit a mapping, in the order of its addresses.
+/// Pages of such a chunk.
+const CHUNK_PAGES: usize = 1 << MAX_ORDER;
+
+/// Orders of the blocks that suit a mapping.
 ///
 /// A block's order is the largest whose alignment the address has, so that every whole aligned
 /// 2 MiB of the mapping is one block, wherever the mapping begins.
+///
+/// A mapping of so many whole chunks that begins within 2 MiB ends within 2 MiB, and what it has of
+/// the first and of the last make one chunk together. That is one block too: the last, from which
+/// the mapping goes on at its beginning. So memory of such a size has no small blocks, which cost
+/// time wherever it is pinned, and none that are left when it is freed.
+///
+/// ```text
+///   2 MiB of address:  |           |           |           |           |
+///   mapping:                   |CCC|AAAAAAAAAAA|BBBBBBBBBBB|CCCCCCC|
+///   blocks:                        |     A     |     B     |     C     |
+/// ```
 ///
 /// Yields pairs of the block's offset in the mapping in pages, and its order.
 pub(crate) struct Layout {
     first: usize,
     offset: usize,
-    pages: usize,
+    end: usize,
 }
 
 impl Layout {
     /// The layout of `pages` pages from page number `first` (address divided by the page size) on.
     pub(crate) fn new(first: usize, pages: usize) -> Self {
+        let offset = match pages % CHUNK_PAGES {
+            0 => first.wrapping_neg() % CHUNK_PAGES,
+            _ => 0,
+        };
         Self {
             first,
-            offset: 0,
-            pages,
+            offset,
+            end: offset + pages,
         }
     }
 }
@@ -39,7 +57,7 @@ impl Iterator for Layout {
     type Item = (usize, u8);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let left = self.pages.checked_sub(self.offset)?.checked_ilog2()?;
+        let left = self.end.checked_sub(self.offset)?.checked_ilog2()?;
         let aligned = self.first.wrapping_add(self.offset).trailing_zeros();
         let order = left.min(aligned).min(u32::from(MAX_ORDER)) as u8;
         let item = (self.offset, order);

@@ -105,7 +105,8 @@ pub(crate) struct Pool {
 
 /// A folio and its place in a mapping.
 pub(crate) struct Block {
-    /// Offset of its first page in the mapping, in pages.
+    /// Offset of its first page in the mapping, in pages; what is beyond the mapping's end is its
+    /// beginning (`layout.rs`).
     pub(crate) start: usize,
     /// None once the worker has found it free of references.
     pub(crate) folio: Option<Folio>,

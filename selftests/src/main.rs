@@ -77,7 +77,8 @@ fn trials() -> Vec<Trial> {
         around:
             a_touch_fills_a_table_of_small_entries
             a_touch_fills_gaps_only
-            a_touch_maps_the_large_blocks_behind_it;
+            a_touch_maps_the_large_blocks_behind_it
+            the_ends_of_whole_chunks_make_one_block;
         memory_calls:
             fork_shares
             memory_of_a_child_outlives_the_parents_mapping

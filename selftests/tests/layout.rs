@@ -9,6 +9,8 @@ mod layout;
 use layout::{whole_chunks, Layout, Misfit, CHUNK, MAX_ORDER};
 use proptest::prelude::*;
 
+const CHUNK_PAGES: usize = 1 << MAX_ORDER;
+
 /// Every order that fits at `page`, tried one after the other.
 fn naive_order(page: usize, left: usize) -> u8 {
     (0..=MAX_ORDER)
@@ -17,32 +19,48 @@ fn naive_order(page: usize, left: usize) -> u8 {
         .expect("order 0 always fits")
 }
 
+/// A mapping of `pages` pages from page number `first` on; often one of whole chunks.
+fn mappings() -> impl Strategy<Value = (usize, usize)> {
+    let pages = prop_oneof![
+        1usize..20_000,
+        (1usize..40).prop_map(|chunks| chunks * CHUNK_PAGES)
+    ];
+    (0usize..1 << 36, pages)
+}
+
 proptest! {
     #[test]
-    fn blocks_are_the_largest_that_address_and_length_allow(
-        first in 0usize..1 << 36,
-        pages in 0usize..20_000,
-    ) {
-        let mut expected = 0;
+    fn every_page_is_in_one_block((first, pages) in mappings()) {
+        let mut times = vec![0; pages];
         for (offset, order) in Layout::new(first, pages) {
-            prop_assert_eq!(offset, expected);
-            prop_assert_eq!(order, naive_order(first + offset, pages - offset));
-            expected += 1 << order;
+            for page in offset..offset + (1 << order) {
+                prop_assert!(offset < pages);
+                times[page % pages] += 1;
+            }
         }
-        prop_assert_eq!(expected, pages);
+        prop_assert!(times.iter().all(|&times| times == 1));
     }
 
     #[test]
-    fn every_whole_aligned_chunk_of_a_mapping_is_one_block(
-        first in 0usize..1 << 36,
-        pages in 0usize..20_000,
-    ) {
-        let chunk = 1usize << MAX_ORDER;
-        let whole: Vec<usize> = (first.div_ceil(chunk)..(first + pages) / chunk)
-            .map(|number| number * chunk - first)
+    fn blocks_are_the_largest_that_address_and_length_allow((first, pages) in mappings()) {
+        let mut expected = None;
+        for (offset, order) in Layout::new(first, pages) {
+            let whole = pages % CHUNK_PAGES == 0;
+            let left = if whole { CHUNK_PAGES } else { pages - offset };
+            prop_assert_eq!(order, naive_order(first + offset, left));
+            prop_assert_eq!(offset, expected.unwrap_or(offset));
+            prop_assert!(whole || expected.is_some() || offset == 0);
+            expected = Some(offset + (1 << order));
+        }
+    }
+
+    #[test]
+    fn every_whole_aligned_chunk_of_a_mapping_is_one_block((first, pages) in mappings()) {
+        let whole: Vec<usize> = (first.div_ceil(CHUNK_PAGES)..(first + pages) / CHUNK_PAGES)
+            .map(|number| number * CHUNK_PAGES - first)
             .collect();
         let blocks: Vec<usize> = Layout::new(first, pages)
-            .filter(|&(_, order)| order == MAX_ORDER)
+            .filter(|&(offset, order)| order == MAX_ORDER && offset + CHUNK_PAGES <= pages)
             .map(|(offset, _)| offset)
             .collect();
         prop_assert_eq!(blocks, whole);

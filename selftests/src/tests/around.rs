@@ -111,3 +111,32 @@ pub fn a_touch_maps_the_large_blocks_behind_it() -> Result<()> {
     assert_eq!(present(&mapping)?, pages(0..4 * HUGE));
     Ok(())
 }
+
+/// The ends of a mapping of whole chunks are one block, wherever it begins.
+pub fn the_ends_of_whole_chunks_make_one_block() -> Result<()> {
+    let bound = Bound::new(PLAIN)?;
+    for chunks in [1, 2, 5] {
+        let len = chunks * HUGE;
+        for misalignment in [PAGE, 7 * PAGE, HUGE / 2, HUGE - PAGE] {
+            bound.wait_all_free()?;
+            let mapping = map(&bound, len, misalignment)?;
+            mapping.fill(OURS);
+            mapping.check(OURS)?;
+            let addresses = pagemap::physical_addresses(&mapping)?;
+            let at = |offset: usize| addresses[offset / PAGE].map(|address| address as usize);
+            // The physical address of what the mapping would go on with at its end.
+            assert_eq!(at(len - PAGE).map(|address| address + PAGE), at(0));
+            let tail = len - misalignment;
+            assert_eq!(at(tail).map(|address| address % HUGE), Some(0));
+            assert_eq!(bound.available()?, bound.size()? - len);
+
+            // Each end by itself, moved to where it fits a 2 MiB entry.
+            let (mut head, tail) = mapping.split(HUGE - misalignment);
+            head.move_to(free_address(head.len(), 0)?)?;
+            head.check_range(0..head.len(), OURS)?;
+            drop(head);
+            assert_eq!(tail.read(tail.len() - 8), OURS.word(len / 8 - 1));
+        }
+    }
+    Ok(())
+}
