@@ -157,37 +157,34 @@ impl Pool {
         *self.holders.lock() = holders;
     }
 
-    /// Zeroes and frees what the looks have found free of `batch`, folio by folio, until `enough`
-    /// says so while another look is due. Returns whether that was so.
-    fn free(&self, batch: &mut Batch, enough: impl Fn() -> bool) -> bool {
+    /// Zeroes what the looks have found free of `batch`, folio by folio, and frees it, unless that has
+    /// to wait for a grace period and must not; until `enough` says so while another look is due.
+    /// Returns whether that was so.
+    fn free(&self, batch: &mut Batch, may_wait: bool, enough: &impl Fn() -> bool) -> bool {
         let mut interrupted = false;
-        // Zeroing much outlasts the grace period that began when it was unmapped. So only what is
-        // left after that is waited for.
-        for may_wait in [false, true] {
-            batch.blocks.retain(|block| {
-                let Some(frozen) = block.frozen.as_mut().filter(|_| !interrupted) else {
-                    return true;
-                };
-                // No lock is held.
-                frozen.zero();
-                let bytes = frozen.bytes();
-                let ready = may_wait || !frozen.has_to_wait();
-                if ready {
-                    block.frozen = None;
-                }
+        batch.blocks.retain(|block| {
+            let Some(frozen) = block.frozen.as_mut().filter(|_| !interrupted) else {
+                return true;
+            };
+            // No lock is held.
+            frozen.zero();
+            let bytes = frozen.bytes();
+            let freed = may_wait || !frozen.has_to_wait();
+            if freed {
+                block.frozen = None;
+            }
 
-                let mut account = self.account.lock();
-                if ready {
-                    account.free(bytes);
-                }
-                interrupted = account.is_look_due() && enough();
-                drop(account);
-                if ready {
-                    self.moved.notify_all();
-                }
-                !ready
-            });
-        }
+            let mut account = self.account.lock();
+            if freed {
+                account.free(bytes);
+            }
+            interrupted = account.is_look_due() && enough();
+            drop(account);
+            if freed {
+                self.moved.notify_all();
+            }
+            !freed
+        });
         interrupted
     }
 
@@ -197,11 +194,14 @@ impl Pool {
         let started = Instant::<Monotonic>::now();
         let enough = || started.elapsed().as_nanos() >= took.as_nanos();
         let mut interrupted = false;
-        let mut seen = mem::take(batches).reversed();
-        while let Some(mut batch) = seen.pop() {
-            interrupted = interrupted || self.free(&mut batch, enough);
-            if !batch.blocks.is_empty() {
-                batches.push(batch);
+        // The grace period of what is zeroed first may end while the rest is zeroed.
+        for may_wait in [false, true] {
+            let mut seen = mem::take(batches).reversed();
+            while let Some(mut batch) = seen.pop() {
+                interrupted = interrupted || self.free(&mut batch, may_wait, &enough);
+                if !batch.blocks.is_empty() {
+                    batches.push(batch);
+                }
             }
         }
         interrupted
