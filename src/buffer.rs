@@ -34,6 +34,10 @@ use kernel::{
     ThisModule,
 };
 
+/// 2 MiB entries that one fault makes at most. More would hardly save time; but what has been mapped
+/// must be zeroed before others get it, used or not.
+const HUGE_ENTRIES: usize = 16;
+
 /// The Buffer.
 #[pin_data]
 pub(crate) struct Buffer {
@@ -116,7 +120,7 @@ impl Buffer {
 
 /// Finds the folio that page `offset` of the mapping lies in, and the number of that page in it.
 fn find(blocks: &mut [Block], offset: usize) -> Option<(&mut Folio, usize)> {
-    // What is before the first block is in the last (`layout.rs`).
+    // What is before the first block is where the blocks end (`layout.rs`).
     let (first, last) = (blocks.first()?, blocks.last()?);
     let len = last.start + last.folio.as_ref()?.nr_pages() - first.start;
     let offset = offset + if offset < first.start { len } else { 0 };
@@ -137,7 +141,7 @@ impl MappedFile for Buffer {
                 return Outcome::SIGBUS;
             };
             let outcome = fault.insert_page(folio, index);
-            // The memory is there: to map all of a table takes little longer than one fault more.
+            // To map all of a table takes little longer than one more fault.
             let mut left = fault.around();
             while outcome == Outcome::DONE && !left.is_empty() {
                 let Some((folio, index)) = find(blocks, left.start) else {
@@ -158,17 +162,20 @@ impl MappedFile for Buffer {
                 // Without a folio there is no memory, whatever the size of entry.
                 return Outcome::SIGBUS;
             };
-            let Some(mut start) = offset.checked_sub(index) else {
+            let Some(start) = offset.checked_sub(index) else {
+                // The block begins at the end of the mapping.
                 return Outcome::FALLBACK;
             };
             let outcome = fault.insert_huge(folio, start);
-            let mut more = outcome == Outcome::DONE;
-            while more {
-                start += 1 << PMD_ORDER;
-                more = match find(blocks, start) {
-                    Some((folio, 0)) => fault.insert_huge_after(folio, start),
-                    _ => false,
-                };
+            if outcome == Outcome::DONE {
+                for start in (start..).step_by(1 << PMD_ORDER).take(HUGE_ENTRIES).skip(1) {
+                    let more = find(blocks, start).is_some_and(|(folio, index)| {
+                        index == 0 && fault.insert_huge_after(folio, start)
+                    });
+                    if !more {
+                        break;
+                    }
+                }
             }
             outcome
         })

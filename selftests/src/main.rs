@@ -77,8 +77,11 @@ fn trials() -> Vec<Trial> {
         around:
             a_touch_fills_a_table_of_small_entries
             a_touch_fills_gaps_only
-            a_touch_maps_the_large_blocks_behind_it
-            the_ends_of_whole_chunks_make_one_block;
+            a_touch_maps_no_more_that_was_never_used
+            a_touch_maps_large_blocks_behind_it
+            a_touch_maps_large_blocks_up_to_a_border
+            the_ends_of_whole_chunks_make_one_block
+            the_ends_are_whole_in_a_fragmented_pool;
         memory_calls:
             fork_shares
             memory_of_a_child_outlives_the_parents_mapping

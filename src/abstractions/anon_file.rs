@@ -30,10 +30,11 @@ pub(crate) trait MappedFile: Send + Sync + Sized + 'static {
     /// Cannot be unloaded while such a file exists.
     const MODULE: &'static ThisModule;
 
-    /// Answers a fault with a 4 KiB entry. May sleep; mmap or VMA lock held for reading.
+    /// Answers a fault with 4 KiB entries, one of them at the address touched. May sleep; mmap or VMA
+    /// lock held for reading.
     fn fault(this: ArcBorrow<'_, Self>, fault: &mut Fault<'_>) -> Outcome;
 
-    /// Answers a fault with a 2 MiB entry, or [`Outcome::FALLBACK`]. Context as for
+    /// Answers a fault with 2 MiB entries, or [`Outcome::FALLBACK`]. Context as for
     /// [`Self::fault`].
     fn huge_fault(this: ArcBorrow<'_, Self>, fault: &mut Fault<'_>) -> Outcome;
 

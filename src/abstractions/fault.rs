@@ -82,8 +82,8 @@ impl Fault<'_> {
 
     /// Answers with an entry for page `index` of `folio` at the address touched. May sleep.
     ///
-    /// Calls for the same file must be serialised with each other and with
-    /// [`Self::insert_huge`]: the table may not change its level underneath.
+    /// Calls of this and of the other functions that insert must be serialised for a file: the table
+    /// may not change its level underneath.
     pub(crate) fn insert_page(&mut self, folio: &mut Folio, index: usize) -> Outcome {
         if index >= folio.nr_pages() {
             return Outcome::SIGBUS;
@@ -94,14 +94,13 @@ impl Fault<'_> {
             return Outcome::DONE;
         }
         let first = folio.expose();
+        // Not made writable and dirty by the call, even if this is a write: that is what the VMA's
+        // protection says, or else, for soft-dirty, another fault has to find out.
+        //
         // SAFETY: `index` is within the folio, on which a reference is held. The VMA takes
         // ordinary pages in its `fault` callback.
         Outcome(unsafe {
-            bindings::vmf_insert_page_mkwrite(
-                self.vmf.as_ptr(),
-                first.as_ptr().add(index),
-                self.is_write(),
-            )
+            bindings::vmf_insert_page_mkwrite(self.vmf.as_ptr(), first.as_ptr().add(index), false)
         })
     }
 
@@ -117,12 +116,17 @@ impl Fault<'_> {
     }
 
     /// Adds entries for the pages of `folio` from `index` on, the first where page `offsets.start`
-    /// of the file is mapped, unless there are entries already. `offsets` must be within
-    /// [`Self::around`], and [`Self::insert_page`] have answered. May sleep.
+    /// of the file is mapped, unless there are entries already or the memory has to be zeroed.
+    /// `offsets` must be within [`Self::around`], and [`Self::insert_page`] have answered in the
+    /// same critical section. May sleep.
     pub(crate) fn insert_around(&mut self, offsets: Range<usize>, folio: &mut Folio, index: usize) {
         let around = self.around();
         let last = index.saturating_add(offsets.len());
-        if offsets.start < around.start || offsets.end > around.end || last > folio.nr_pages() {
+        if offsets.start < around.start
+            || offsets.end > around.end
+            || last > folio.nr_pages()
+            || folio.is_foreign()
+        {
             return;
         }
         // SAFETY: As in `insert_page`.
@@ -185,9 +189,9 @@ impl Fault<'_> {
     }
 
     /// Adds a 2 MiB entry for `folio`, whose first page lies at `folio_offset` in the file, at an
-    /// address after the one touched. [`Self::insert_huge`] must have answered. Returns whether it
-    /// did: not beyond the VMA or the table of 2 MiB entries, not where there is an entry or a table
-    /// of smaller ones, nor where memory has to be zeroed first. May sleep.
+    /// address after the one touched. [`Self::insert_huge`] must have answered in the same critical
+    /// section. Returns whether it did: not beyond the VMA or the table of 2 MiB entries, not where
+    /// there is an entry or a table of smaller ones, nor where memory has to be zeroed. May sleep.
     pub(crate) fn insert_huge_after(&mut self, folio: &mut Folio, folio_offset: usize) -> bool {
         let size = PAGE_SIZE << PMD_ORDER;
         let touched = self.address() & !(size - 1);

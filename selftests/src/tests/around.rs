@@ -1,20 +1,44 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What one touch maps: all that the same table has room for, unless that took long.
+//! What one touch maps: what is around it in the same table, as long as that takes little time; and
+//! which blocks there are for it.
 
-use super::OURS;
+use super::{OURS, THEIRS};
+use crate::child::Child;
 use crate::device::{Bound, PLAIN};
 use crate::mapping::{free_address, Mapping, Request, HUGE, PAGE};
 use crate::pagemap;
 use anyhow::Result;
 use std::ops::Range;
 
-fn map(bound: &Bound, len: usize, misalignment: usize) -> Result<Mapping> {
+const GIB: usize = 1 << 30;
+
+/// What a touch maps at most.
+const MOST: usize = 16 * HUGE;
+
+fn map_at(bound: &Bound, len: usize, at: usize) -> Result<Mapping> {
     let request = Request {
-        at: Some(free_address(len, misalignment)?),
+        at: Some(at),
         ..Request::shared(len)
     };
     Ok(request.map(&bound.open()?)?)
+}
+
+fn map(bound: &Bound, len: usize, misalignment: usize) -> Result<Mapping> {
+    map_at(bound, len, free_address(len, misalignment)?)
+}
+
+/// Such that the same table of 2 MiB entries is for all that is mapped there.
+fn table_address() -> Result<usize> {
+    Ok(free_address(3 * GIB, 0)?.next_multiple_of(GIB))
+}
+
+/// The device with all of its memory zeroed, as it is once it has been used.
+fn used() -> Result<Bound> {
+    let bound = Bound::new(PLAIN)?;
+    map(&bound, bound.size()?, 0)?.touch();
+    bound.wait_all_free()?;
+    Ok(bound)
 }
 
 /// Offsets of the pages that have an entry.
@@ -33,7 +57,7 @@ fn pages(offsets: Range<usize>) -> Vec<usize> {
 /// A table of 4 KiB entries, as far as the mapping reaches.
 pub fn a_touch_fills_a_table_of_small_entries() -> Result<()> {
     const LEN: usize = 3 * HUGE + 3 * PAGE;
-    let bound = Bound::new(PLAIN)?;
+    let bound = used()?;
     for misalignment in [0, PAGE, HUGE / 2, HUGE - PAGE] {
         let mapping = map(&bound, LEN, misalignment)?;
         mapping.advise(0..LEN, libc::MADV_NOHUGEPAGE)?;
@@ -58,46 +82,81 @@ pub fn a_touch_fills_a_table_of_small_entries() -> Result<()> {
     Ok(())
 }
 
-/// What has an entry keeps it, and what other processes wrote through theirs is to be seen.
+/// What has an entry keeps it, another VMA gets none, and what another process wrote is to be seen.
 pub fn a_touch_fills_gaps_only() -> Result<()> {
-    let bound = Bound::new(PLAIN)?;
+    let bound = used()?;
     let mapping = map(&bound, HUGE, PAGE)?;
     mapping.fill(OURS);
-    let pages = pagemap::physical_addresses(&mapping)?;
+    let addresses = pagemap::physical_addresses(&mapping)?;
     for page in (0..HUGE).step_by(3 * PAGE) {
         mapping.advise(page..page + PAGE, libc::MADV_DONTNEED)?;
     }
+    Child::start(|| {
+        mapping.fill(THEIRS);
+        Ok(())
+    })?
+    .succeed()?;
+    // The VMA of the page touched ends before that page.
     mapping.protect(7 * PAGE..8 * PAGE, libc::PROT_NONE)?;
     mapping.read(0);
+    let gaps = |page: &usize| *page > 7 * PAGE && page % (3 * PAGE) == 0;
+    let expected: Vec<_> = pages(0..HUGE)
+        .into_iter()
+        .filter(|page| !gaps(page))
+        .collect();
+    assert_eq!(present(&mapping)?, expected);
     mapping.protect(7 * PAGE..8 * PAGE, libc::PROT_READ)?;
-    mapping.check(OURS)?;
-    assert_eq!(pagemap::physical_addresses(&mapping)?, pages);
+    mapping.check(THEIRS)?;
+    assert_eq!(pagemap::physical_addresses(&mapping)?, addresses);
     Ok(())
 }
 
-/// Memory that only has to be mapped is, in 2 MiB entries, from the one touched to the end.
-pub fn a_touch_maps_the_large_blocks_behind_it() -> Result<()> {
-    const LEN: usize = 6 * HUGE;
+/// What the device held has to be zeroed, which takes time for each block.
+pub fn a_touch_maps_no_more_that_was_never_used() -> Result<()> {
+    const LEN: usize = 3 * HUGE;
     let bound = Bound::new(PLAIN)?;
-    let size = bound.size()?;
-    // What the device held has to be zeroed first, 2 MiB at a touch.
-    let fresh = map(&bound, size, 0)?;
-    fresh.read(HUGE);
-    assert_eq!(pagemap::huge_ranges(&fresh)?, vec![HUGE..2 * HUGE]);
-    fresh.touch();
-    drop(fresh);
-    bound.wait_all_free()?;
+    let large = map(&bound, LEN, 0)?;
+    large.read(HUGE);
+    assert_eq!(present(&large)?, pages(HUGE..2 * HUGE));
+    let small = map(&bound, 5 * PAGE, PAGE)?;
+    small.read(PAGE);
+    // At that address its second block is two pages.
+    assert_eq!(present(&small)?, pages(PAGE..3 * PAGE));
+    large.check_zero()?;
+    small.check_zero()
+}
 
-    for touched in [0, 2 * HUGE + PAGE, LEN - PAGE] {
-        let mapping = map(&bound, LEN, 0)?;
+/// Memory that only has to be mapped is, in 2 MiB entries, from the one touched on.
+pub fn a_touch_maps_large_blocks_behind_it() -> Result<()> {
+    const LEN: usize = MOST + 4 * HUGE;
+    let bound = used()?;
+    for touched in [0, 2 * HUGE + PAGE, 5 * HUGE, LEN - PAGE] {
+        bound.wait_all_free()?;
+        let mapping = map_at(&bound, LEN, table_address()?)?;
         mapping.read(touched);
         let start = touched & !(HUGE - 1);
-        assert_eq!(pagemap::huge_ranges(&mapping)?, vec![start..LEN]);
-        mapping.fill(OURS);
-        mapping.check(OURS)?;
+        let end = LEN.min(start + MOST);
+        assert_eq!(pagemap::huge_ranges(&mapping)?, vec![start..end]);
+        assert_eq!(present(&mapping)?, pages(start..end));
     }
-    // Not in another VMA, and no further than to what has entries.
-    let mapping = map(&bound, LEN, 0)?;
+    Ok(())
+}
+
+/// Not in another table or VMA, and no further than to what has entries.
+pub fn a_touch_maps_large_blocks_up_to_a_border() -> Result<()> {
+    const LEN: usize = 6 * HUGE;
+    let bound = used()?;
+    let mapping = map_at(&bound, LEN, table_address()? + GIB - 2 * HUGE)?;
+    mapping.read(HUGE);
+    assert_eq!(pagemap::huge_ranges(&mapping)?, vec![HUGE..2 * HUGE]);
+    mapping.read(0);
+    assert_eq!(pagemap::huge_ranges(&mapping)?, vec![0..2 * HUGE]);
+    mapping.read(2 * HUGE);
+    assert_eq!(pagemap::huge_ranges(&mapping)?, vec![0..LEN]);
+    mapping.fill(OURS);
+    mapping.check(OURS)?;
+
+    let mapping = map_at(&bound, LEN, table_address()?)?;
     mapping.advise(0..LEN, libc::MADV_NOHUGEPAGE)?;
     mapping.read(2 * HUGE);
     mapping.advise(0..LEN, libc::MADV_HUGEPAGE)?;
@@ -109,7 +168,7 @@ pub fn a_touch_maps_the_large_blocks_behind_it() -> Result<()> {
         vec![0..2 * HUGE, 3 * HUGE..4 * HUGE]
     );
     assert_eq!(present(&mapping)?, pages(0..4 * HUGE));
-    Ok(())
+    mapping.check_zero()
 }
 
 /// The ends of a mapping of whole chunks are one block, wherever it begins.
@@ -130,13 +189,62 @@ pub fn the_ends_of_whole_chunks_make_one_block() -> Result<()> {
             assert_eq!(at(tail).map(|address| address % HUGE), Some(0));
             assert_eq!(bound.available()?, bound.size()? - len);
 
-            // Each end by itself, moved to where it fits a 2 MiB entry.
-            let (mut head, tail) = mapping.split(HUGE - misalignment);
-            head.move_to(free_address(head.len(), 0)?)?;
-            head.check_range(0..head.len(), OURS)?;
+            // At other addresses other entries suit.
+            let mut mapping = mapping;
+            for misalignment in [0, 3 * PAGE, HUGE / 2] {
+                mapping.move_to(free_address(len, misalignment)?)?;
+                mapping.advise(0..len, libc::MADV_DONTNEED)?;
+                mapping.check(OURS)?;
+            }
+            let (head, tail) = mapping.split(len - PAGE);
             drop(head);
-            assert_eq!(tail.read(tail.len() - 8), OURS.word(len / 8 - 1));
+            tail.advise(0..PAGE, libc::MADV_DONTNEED)?;
+            assert_eq!(tail.read(PAGE - 8), OURS.word(len / 8 - 1));
         }
+    }
+    Ok(())
+}
+
+/// Where there is no block of 2 MiB, smaller ones take its place, one of which may be half at the
+/// end and half at the beginning.
+pub fn the_ends_are_whole_in_a_fragmented_pool() -> Result<()> {
+    const PIECE: usize = HUGE / 2;
+    let bound = Bound::new(PLAIN)?;
+    let pieces = bound.size()? / PIECE;
+    let mut kept: Vec<Mapping> = Vec::new();
+    for _ in 0..pieces {
+        kept.push(map(&bound, PIECE, 0)?);
+    }
+    assert_eq!(bound.available()?, 0);
+    // Of each 2 MiB one half.
+    let half = |mapping: &Mapping| -> Result<bool> {
+        mapping.touch();
+        let address = pagemap::physical_address(mapping, 0)?;
+        Ok(address.is_some_and(|address| address as usize % HUGE == 0))
+    };
+    let mut rest = Vec::new();
+    for mapping in kept {
+        if half(&mapping)? {
+            rest.push(mapping);
+        }
+    }
+    let free = bound.size()? - rest.len() * PIECE;
+    bound.wait_available(free)?;
+
+    for misalignment in [PAGE, HUGE / 4, HUGE - PAGE] {
+        let mapping = map(&bound, 4 * HUGE, misalignment)?;
+        mapping.check_zero()?;
+        mapping.fill(OURS);
+        mapping.advise(0..4 * HUGE, libc::MADV_DONTNEED)?;
+        mapping.check(OURS)?;
+        let mut addresses = pagemap::physical_addresses(&mapping)?;
+        addresses.sort_unstable();
+        addresses.dedup();
+        assert_eq!(addresses.iter().flatten().count(), 4 * HUGE / PAGE);
+        assert!(addresses
+            .iter()
+            .flatten()
+            .all(|&address| address as usize % HUGE >= PIECE));
     }
     Ok(())
 }
