@@ -186,7 +186,13 @@ impl Stress {
                     board.owners[owner].pid.store(pid, Relaxed);
                     threads.push(scope.spawn(move || {
                         let seed = seed.wrapping_add(n as u64);
-                        Worker::new(board, owner, seed, allocate.clone(), tools)?.run()
+                        let result = Worker::new(board, owner, seed, allocate.clone(), tools)
+                            .and_then(Worker::run);
+                        // Else the others would go on, and nobody see the error before they end.
+                        if result.is_err() {
+                            board.stop.store(true, Relaxed);
+                        }
+                        result
                     }));
                 }
                 for thread in threads {
