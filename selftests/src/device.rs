@@ -267,7 +267,20 @@ impl Bound {
 
     /// New memory of the device, mapped as the ABI asks for.
     pub fn map(&self, len: usize) -> Result<Mapping> {
-        let mapping = Request::shared(len).map(&self.open()?);
+        self.request(Request::shared(len), len)
+    }
+
+    /// The same at that address.
+    pub fn map_at(&self, len: usize, at: usize) -> Result<Mapping> {
+        let request = Request {
+            at: Some(at),
+            ..Request::shared(len)
+        };
+        self.request(request, len)
+    }
+
+    fn request(&self, request: Request, len: usize) -> Result<Mapping> {
+        let mapping = request.map(&self.open()?);
         mapping.with_context(|| format!("mapping {len:#x} bytes of {}", self.pci.0))
     }
 

@@ -16,6 +16,8 @@ use std::ptr;
 
 pub const PAGE: usize = 4096;
 pub const HUGE: usize = 2 << 20;
+/// What one table of 2 MiB entries is for.
+pub const GIB: usize = 1 << 30;
 
 pub const READ: i32 = libc::PROT_READ;
 pub const WRITE: i32 = libc::PROT_WRITE;
@@ -89,6 +91,11 @@ pub fn free_address(len: usize, misalignment: usize) -> nix::Result<usize> {
     }
     .map_no_file()?;
     Ok(room.address.next_multiple_of(HUGE) + misalignment)
+}
+
+/// The first address of an unused table of 2 MiB entries; the next is not in use either.
+pub fn free_table() -> nix::Result<usize> {
+    Ok(free_address(3 * GIB, 0)?.next_multiple_of(GIB))
 }
 
 /// Mapped memory; unmapped on drop.

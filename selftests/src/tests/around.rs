@@ -6,31 +6,16 @@
 use super::{OURS, THEIRS};
 use crate::child::Child;
 use crate::device::{Bound, PLAIN};
-use crate::mapping::{free_address, Mapping, Request, HUGE, PAGE};
+use crate::mapping::{free_address, free_table, Mapping, GIB, HUGE, PAGE};
 use crate::pagemap;
 use anyhow::Result;
 use std::ops::Range;
 
-const GIB: usize = 1 << 30;
-
 /// What a touch maps at most.
 const MOST: usize = 16 * HUGE;
 
-fn map_at(bound: &Bound, len: usize, at: usize) -> Result<Mapping> {
-    let request = Request {
-        at: Some(at),
-        ..Request::shared(len)
-    };
-    Ok(request.map(&bound.open()?)?)
-}
-
 fn map(bound: &Bound, len: usize, misalignment: usize) -> Result<Mapping> {
-    map_at(bound, len, free_address(len, misalignment)?)
-}
-
-/// Such that the same table of 2 MiB entries is for all that is mapped there.
-fn table_address() -> Result<usize> {
-    Ok(free_address(3 * GIB, 0)?.next_multiple_of(GIB))
+    bound.map_at(len, free_address(len, misalignment)?)
 }
 
 /// The device with all of its memory zeroed, as it is once it has been used.
@@ -132,7 +117,7 @@ pub fn a_touch_maps_large_blocks_behind_it() -> Result<()> {
     let bound = used()?;
     for touched in [0, 2 * HUGE + PAGE, 5 * HUGE, LEN - PAGE] {
         bound.wait_all_free()?;
-        let mapping = map_at(&bound, LEN, table_address()?)?;
+        let mapping = bound.map_at(LEN, free_table()?)?;
         mapping.read(touched);
         let start = touched & !(HUGE - 1);
         let end = LEN.min(start + MOST);
@@ -146,7 +131,7 @@ pub fn a_touch_maps_large_blocks_behind_it() -> Result<()> {
 pub fn a_touch_maps_large_blocks_up_to_a_border() -> Result<()> {
     const LEN: usize = 6 * HUGE;
     let bound = used()?;
-    let mapping = map_at(&bound, LEN, table_address()? + GIB - 2 * HUGE)?;
+    let mapping = bound.map_at(LEN, free_table()? + GIB - 2 * HUGE)?;
     mapping.read(HUGE);
     assert_eq!(pagemap::huge_ranges(&mapping)?, vec![HUGE..2 * HUGE]);
     mapping.read(0);
@@ -156,7 +141,7 @@ pub fn a_touch_maps_large_blocks_up_to_a_border() -> Result<()> {
     mapping.fill(OURS);
     mapping.check(OURS)?;
 
-    let mapping = map_at(&bound, LEN, table_address()?)?;
+    let mapping = bound.map_at(LEN, free_table()?)?;
     mapping.advise(0..LEN, libc::MADV_NOHUGEPAGE)?;
     mapping.read(2 * HUGE);
     mapping.advise(0..LEN, libc::MADV_HUGEPAGE)?;

@@ -8,7 +8,7 @@ use crate::child::Child;
 use crate::device::{Bound, Pci, CMB, MIXED, PLAIN};
 use crate::failing::{Injection, Shot};
 use crate::harness;
-use crate::mapping::{free_address, Mapping, Request, HUGE, PAGE};
+use crate::mapping::{free_address, free_table, Mapping, Request, HUGE, PAGE};
 use crate::module;
 use crate::slab::Objects;
 use crate::uring::Ring;
@@ -23,8 +23,6 @@ use std::fs::{self, File};
 
 /// Several blocks of different orders, and an address that needs page tables of its own.
 const ODD_LEN: usize = HUGE + 7 * PAGE;
-
-const GIB: usize = 1 << 30;
 
 /// Lets each allocation of what `attempt` fires fail once; afterwards no more is in use than before.
 /// What a failure loses it loses each time: what is in use after one round only, some other program
@@ -48,18 +46,9 @@ fn each(mut attempt: impl FnMut(&mut Shot) -> Result<()>) -> Result<()> {
     }
 }
 
-/// An address for which there is no page table of 2 MiB entries yet.
-fn fresh_address() -> Result<usize> {
-    Ok(free_address(2 * GIB, 0)?.next_multiple_of(GIB))
-}
-
-/// A new mapping of that device at such an address.
+/// A new mapping of that device at an address for which there is no table of 2 MiB entries yet.
 fn map_fresh(bound: &Bound, len: usize) -> Result<Mapping> {
-    let request = Request {
-        at: Some(fresh_address()?),
-        ..Request::shared(len)
-    };
-    Ok(request.map(&bound.open()?)?)
+    bound.map_at(len, free_table()?)
 }
 
 /// The device is as good as new.
@@ -275,7 +264,7 @@ pub fn mremap() -> Result<()> {
     each(|shot| {
         let mut mapping = map_fresh(&bound, ODD_LEN)?;
         mapping.fill(OURS);
-        let (from, to) = (mapping.address(), fresh_address()?);
+        let (from, to) = (mapping.address(), free_table()?);
         let result = shot.fire(|| mapping.move_to(to))?;
         let moved = shot.check(result, &[Errno::ENOMEM])?;
         ensure!(mapping.address() == if moved.is_some() { to } else { from });

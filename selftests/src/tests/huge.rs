@@ -41,11 +41,7 @@ fn check_huge_with(setting: &str) -> Result<()> {
     check_huge(&bound.map(LEN)?)?;
     for misalignment in [0, PAGE, HUGE / 2, HUGE - PAGE] {
         bound.wait_all_free()?;
-        let request = Request {
-            at: Some(free_address(LEN, misalignment)?),
-            ..Request::shared(LEN)
-        };
-        check_huge(&request.map(&bound.open()?)?)?;
+        check_huge(&bound.map_at(LEN, free_address(LEN, misalignment)?)?)?;
     }
     Ok(())
 }
@@ -73,11 +69,7 @@ pub fn entries_of_a_mapping_of_the_whole_device() -> Result<()> {
     for len in [bound.size()?, bound.size()? - PAGE] {
         for misalignment in [0, PAGE, HUGE / 2, HUGE - PAGE] {
             bound.wait_all_free()?;
-            let request = Request {
-                at: Some(free_address(len, misalignment)?),
-                ..Request::shared(len)
-            };
-            check_huge(&request.map(&bound.open()?)?)?;
+            check_huge(&bound.map_at(len, free_address(len, misalignment)?)?)?;
         }
     }
     Ok(())
@@ -86,32 +78,23 @@ pub fn entries_of_a_mapping_of_the_whole_device() -> Result<()> {
 /// A first touch by MAP_POPULATE, by a read, or by the kernel gives them too.
 pub fn entries_whoever_touches_first() -> Result<()> {
     let bound = Bound::new(PLAIN)?;
-    let at = || free_address(LEN, 0).map(Some);
     let all: Vec<_> = std::iter::once(0..LEN).collect();
 
     let populated = Request {
-        at: at()?,
+        at: Some(free_address(LEN, 0)?),
         flags: libc::MAP_SHARED | libc::MAP_POPULATE,
         ..Request::shared(LEN)
     }
     .map(&bound.open()?)?;
     assert_eq!(pagemap::huge_ranges(&populated)?, all);
 
-    let read = Request {
-        at: at()?,
-        ..Request::shared(LEN)
-    }
-    .map(&bound.open()?)?;
+    let read = bound.map_at(LEN, free_address(LEN, 0)?)?;
     read.touch();
     assert_eq!(pagemap::huge_ranges(&read)?, all);
     read.fill(OURS);
     assert_eq!(pagemap::huge_ranges(&read)?, all);
 
-    let kernel = Request {
-        at: at()?,
-        ..Request::shared(LEN)
-    }
-    .map(&bound.open()?)?;
+    let kernel = bound.map_at(LEN, free_address(LEN, 0)?)?;
     kernel.pread_from(&std::fs::File::open("/dev/zero")?, 0..LEN, 0)?;
     assert_eq!(pagemap::huge_ranges(&kernel)?, all);
     Ok(())
@@ -121,11 +104,7 @@ pub fn entries_whoever_touches_first() -> Result<()> {
 /// its mind between two touches.
 pub fn no_entries_where_madvise_forbids_them() -> Result<()> {
     let bound = Bound::new(PLAIN)?;
-    let mapping = Request {
-        at: Some(free_address(LEN, 0)?),
-        ..Request::shared(LEN)
-    }
-    .map(&bound.open()?)?;
+    let mapping = bound.map_at(LEN, free_address(LEN, 0)?)?;
     mapping.advise(0..LEN, libc::MADV_NOHUGEPAGE)?;
     mapping.write(PAGE, 1);
     assert_eq!(pagemap::huge_ranges(&mapping)?, []);

@@ -35,11 +35,7 @@ fn shuffled(count: usize) -> Vec<usize> {
 /// One mapping of everything, in 2 MiB entries: nothing is fragmented.
 fn check_not_fragmented(bound: &Bound) -> Result<()> {
     let size = bound.size()?;
-    let all = Request {
-        at: Some(free_address(size, 0)?),
-        ..Request::shared(size)
-    }
-    .map(&bound.open()?)?;
+    let all = bound.map_at(size, free_address(size, 0)?)?;
     all.touch();
     ensure!(pagemap::huge_ranges(&all)?.iter().eq([&(0..size)]));
     Ok(())

@@ -6,7 +6,7 @@ use super::{LEN, OURS};
 use crate::child::Child;
 use crate::device::{Bound, LEGACY_CMB, PLAIN};
 use crate::disk;
-use crate::mapping::{free_address, Mapping, Request, HUGE, PAGE, READ};
+use crate::mapping::{free_address, Mapping, HUGE, PAGE, READ};
 use crate::module::{self, Restore};
 use crate::pace;
 use crate::pagemap;
@@ -26,11 +26,7 @@ use std::thread;
 
 /// A mapping at an address that is a multiple of 2 MiB.
 fn aligned(bound: &Bound, len: usize) -> Result<Mapping> {
-    let request = Request {
-        at: Some(free_address(len, 0)?),
-        ..Request::shared(len)
-    };
-    Ok(request.map(&bound.open()?)?)
+    bound.map_at(len, free_address(len, 0)?)
 }
 
 /// All of the device but the last few 2 MiB, so that others get the same few again and again.
