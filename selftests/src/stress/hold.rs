@@ -11,7 +11,7 @@ use crate::verbs::{Loopback, Rdma, Region};
 use anyhow::{ensure, Context, Result};
 use io_uring::{opcode, types::Fd, IoUring};
 use nix::errno::Errno;
-use nix::fcntl::{fcntl, FcntlArg, OFlag};
+use nix::fcntl::{fallocate, fcntl, FallocateFlags, FcntlArg, OFlag};
 use nix::unistd::pipe2;
 use std::fs::File;
 use std::io::{self, Read};
@@ -95,6 +95,13 @@ pub struct Tools {
 
 /// The areas of the disk.
 pub const AREAS: u64 = 4096;
+
+/// Lets an owner read from its area nothing but what it has written there itself, or zero: whoever
+/// looks at its memory meanwhile would take anything else for another's.
+pub fn clear_areas(disk: &File) -> Result<()> {
+    let len = AREAS * PIECE as u64;
+    fallocate(disk, FallocateFlags::FALLOC_FL_ZERO_RANGE, 0, len as i64).context("zeroing the disk")
+}
 
 /// What one owner pins with.
 pub struct Pins {

@@ -93,7 +93,7 @@ impl Stress {
             bail!("{owners} owners: at most {MAX_OWNERS} are possible");
         }
         verbs::set_up_device()?;
-        disk::open()?;
+        hold::clear_areas(&disk::open()?)?;
 
         let now = Instant::now();
         let mut stress = Stress {
