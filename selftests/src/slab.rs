@@ -9,8 +9,7 @@ use crate::poll;
 use anyhow::{Context, Result};
 use std::fs;
 
-const CACHES: [&str; 5] = [
-    "filp",
+const CACHES: [&str; 4] = [
     "inode_cache",
     "kernfs_node_cache",
     "pool_workqueue",
@@ -18,9 +17,10 @@ const CACHES: [&str; 5] = [
 ];
 const VMAS: usize = CACHES.len() - 1;
 
-/// Objects in use of each of [`CACHES`].
+/// Objects in use of each of [`CACHES`], and open files. (The kernel counts those itself, and their
+/// cache now and then keeps some that are not in use.)
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Objects([u64; CACHES.len()]);
+pub struct Objects([u64; CACHES.len() + 1]);
 
 impl Objects {
     fn now() -> Result<Objects> {
@@ -33,7 +33,7 @@ impl Objects {
             fs::write(&path, "1").context(path)?;
         }
         let text = fs::read_to_string(FILE).context(FILE)?;
-        let mut counts = [0u64; CACHES.len()];
+        let mut counts = [0u64; CACHES.len() + 1];
         for (name, count) in CACHES.iter().zip(&mut counts) {
             let mut lines = text.lines().map(str::split_whitespace);
             let mut line = lines
@@ -44,6 +44,7 @@ impl Objects {
         // This process grows, too.
         let own = fs::read_to_string("/proc/self/maps")?.lines().count();
         counts[VMAS] = counts[VMAS].saturating_sub(own as u64);
+        counts[CACHES.len()] = open_files()?;
         Ok(Objects(counts))
     }
 
@@ -75,6 +76,17 @@ impl Objects {
             least = least.lower(Objects::now()?);
             Ok(is_back)
         })
-        .with_context(|| format!("{CACHES:?} were {:?} and are {:?}", self.0, least.0))
+        .with_context(|| {
+            let (were, are) = (self.0, least.0);
+            format!("{CACHES:?} and files were {were:?} and are {are:?}")
+        })
     }
+}
+
+/// Of all processes, and of none.
+fn open_files() -> Result<u64> {
+    const FILE: &str = "/proc/sys/fs/file-nr";
+    let text = fs::read_to_string(FILE).context(FILE)?;
+    let first = text.split_whitespace().next().context(FILE)?;
+    first.parse().context(FILE)
 }
