@@ -42,7 +42,7 @@ struct Arguments {
     /// Takes the device away and brings it back so many times, by unbind and rmmod, and then ends
     #[arg(long)]
     teardown: Option<u64>,
-    /// With --teardown: by taking a drive out of its slot, with and without a warning
+    /// With --teardown: by taking a drive out of its slot
     #[arg(long, requires = "teardown")]
     slot: bool,
     /// The module to load
@@ -97,7 +97,7 @@ fn run(arguments: Arguments) -> Result<()> {
     let pci = device.bound()?.pci;
     let mut stress = Stress::start(options, pci.path("p2pmem/allocate"))?;
     if let Some(cycles) = arguments.teardown {
-        let done = teardown::run(&mut stress, &mut device, cycles, seed)?;
+        let done = teardown::run(&mut stress, &mut device, cycles, seed, &mut log)?;
         println!("stress: {done:?}");
     }
     while arguments.teardown.is_none() && stress.step()? {
@@ -106,6 +106,8 @@ fn run(arguments: Arguments) -> Result<()> {
     let board = stress.finish()?;
     println!("stress: {board}");
     ensure!(board.mismatches() == 0, "memory changed hands too soon");
+    let missing = board.missing();
+    ensure!(missing.is_empty(), "never done: {}", missing.join(", "));
 
     let bound = device.bound()?;
     bound.wait_all_free().context("after the run")?;

@@ -14,8 +14,10 @@ pub const MAX_OWNERS: usize = 64;
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
-    /// Mapped, stamped, pinned, unmapped, and looked at through the pin.
+    /// Mapped, stamped, pinned, and unmapped.
     Cycles,
+    /// Let go of, what is pinned having been looked at through the pin.
+    Released,
     Registered,
     Fixed,
     DirectWrite,
@@ -39,8 +41,9 @@ pub enum Count {
 }
 
 impl Count {
-    const ALL: [(Count, &str); 17] = [
+    const ALL: [(Count, &str); 18] = [
         (Count::Cycles, "cycles"),
+        (Count::Released, "looks through a pin"),
         (Count::Registered, "ibv_reg_mr"),
         (Count::Fixed, "fixed buffers"),
         (Count::DirectWrite, "O_DIRECT writes"),
@@ -111,6 +114,22 @@ impl Board {
 
     pub fn get(&self, count: Count) -> u64 {
         self.counts[count as usize].load(Relaxed)
+    }
+
+    /// What has never been done though it should have been, after so many cycles. A run that does
+    /// nothing finds nothing.
+    pub fn missing(&self) -> Vec<&'static str> {
+        // Each is likelier than one in a hundred.
+        const ENOUGH: u64 = 1000;
+        let is_needed = |count| match count {
+            Count::Cycles | Count::Words => true,
+            // It depends on how much memory there is, on the options and on the time.
+            Count::NoMemory | Count::Gone | Count::Killed => false,
+            _ => self.get(Count::Cycles) >= ENOUGH,
+        };
+        let missing = |&(count, _): &(Count, _)| is_needed(count) && self.get(count) == 0;
+        let missing = Count::ALL.iter().filter(|count| missing(count));
+        missing.map(|&(_, name)| name).collect()
     }
 
     pub fn mismatches(&self) -> u64 {
@@ -229,6 +248,21 @@ mod tests {
         for (i, (count, _)) in Count::ALL.iter().enumerate() {
             assert_eq!(*count as usize, i);
         }
+    }
+
+    #[test]
+    fn a_run_that_does_not_do_everything_is_none() {
+        let board = Board::new().unwrap();
+        assert_eq!(board.missing(), ["cycles", "words checked"]);
+        board.add(Count::Cycles, 999);
+        board.add(Count::Words, 1);
+        assert_eq!(board.missing(), [""; 0]);
+        board.add(Count::Cycles, 1);
+        assert!(board.missing().contains(&"vmsplices"));
+        for (count, _) in Count::ALL {
+            board.add(count, 1);
+        }
+        assert_eq!(board.missing(), [""; 0]);
     }
 
     #[test]

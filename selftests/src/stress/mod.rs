@@ -195,6 +195,8 @@ impl Stress {
                         result
                     }));
                 }
+                let owners = self.owners(role);
+                scope.spawn(move || others::forget(board, owners, !seed));
                 for thread in threads {
                     match thread.join() {
                         Ok(result) => result?,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Those who own nothing for long: one that allocates as fast as it can, and one that looks at
-//! other processes' memory.
+//! Those who own nothing for long: one that allocates as fast as it can, one that lets go of page
+//! table entries, and one that looks at other processes' memory.
 
 use super::arena::{Block, MAX_LEN};
 use super::board::{lost, Board, Count, MAX_OWNERS};
@@ -13,6 +13,7 @@ use crate::random::Random;
 use anyhow::Result;
 use nix::errno::Errno;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -84,6 +85,28 @@ fn grab_once(
     fill(&block, stamp);
     board.check_mapped("mapped", stamp, 0, block.words(0..len));
     Ok(())
+}
+
+/// Lets go of page table entries of these owners, which are of this process, whatever they are doing,
+/// until the board says stop. The memory stays what it is.
+pub fn forget(board: &'static Board, owners: Range<usize>, seed: u64) {
+    let mut random = Random::new(seed);
+    while !board.stopped() {
+        thread::sleep(Duration::from_micros(random.below(4000) as u64));
+        let it = &board.owners[owners.start + random.below(owners.len())];
+        let (address, len) = (it.address.load(Relaxed), it.len.load(Relaxed) as usize);
+        if len == 0 {
+            continue;
+        }
+        let start = random.below(len / PAGE) * PAGE;
+        let part = PAGE + random.below((len - start) / PAGE) * PAGE;
+        let start = (address as usize + start) as *mut libc::c_void;
+        // SAFETY: in an arena, where only device memory is, to which nothing has a Rust reference.
+        // It may be mapped elsewhere by now, or not at all.
+        if unsafe { libc::madvise(start, part, libc::MADV_DONTNEED) } == 0 {
+            board.add(Count::DontNeed, 1);
+        }
+    }
 }
 
 /// Looks at the memory of others until the board says stop.

@@ -10,6 +10,7 @@ use super::Stress;
 use crate::device::Bound;
 use crate::helper::Helper;
 use crate::hotplug::Slot;
+use crate::kmsg::Log;
 use crate::mapping::{Mapping, PAGE};
 use crate::random::Random;
 use crate::{disk, module, pace};
@@ -49,17 +50,29 @@ impl Device {
 }
 
 /// Does so many times whatever takes the device away.
-pub fn run(stress: &mut Stress, device: &mut Device, cycles: u64, seed: u64) -> Result<Done> {
+pub fn run(
+    stress: &mut Stress,
+    device: &mut Device,
+    cycles: u64,
+    seed: u64,
+    log: &mut Log,
+) -> Result<Done> {
     let mut random = Random::new(seed);
     let mut done = Done::default();
     while done.cycles < cycles {
+        // Before the kernel overwrites what has not been read.
+        log.alarms()?;
         let until = Instant::now() + Duration::from_millis(random.below(150) as u64);
         while Instant::now() < until {
             if !stress.step()? {
                 return Ok(done);
             }
         }
-        unload(stress, &mut done)?;
+        let mut rmmod = Helper::unload()?;
+        let meanwhile = random.chance(1, 2);
+        if !meanwhile {
+            unload_end(stress, &mut rmmod, &mut done)?;
+        }
         match device {
             Device::Bound(bound) => unbind(stress, bound)?,
             Device::InSlot(slot, bound) => {
@@ -67,6 +80,9 @@ pub fn run(stress: &mut Stress, device: &mut Device, cycles: u64, seed: u64) -> 
                 slot.wait_gone()?;
                 *bound = None;
             }
+        }
+        if meanwhile {
+            unload_end(stress, &mut rmmod, &mut done)?;
         }
         done.cycles += 1;
 
@@ -77,18 +93,17 @@ pub fn run(stress: &mut Stress, device: &mut Device, cycles: u64, seed: u64) -> 
             stress.pause()?;
         }
         if let Device::InSlot(slot, bound) = device {
-            let pci = slot.plug()?;
-            if look {
-                use_as_drive(pci)?;
-                done.drives += 1;
-            }
-            *bound = Some(Bound::to_be(pci)?);
+            *bound = Some(Bound::to_be(slot.plug()?)?);
         }
         let bound = device.bound()?;
         bound.bind()?;
         if look {
             bound.wait_all_free().context("with nobody there")?;
             done.looks += 1;
+        }
+        if let (true, Device::InSlot(..)) = (look, &*device) {
+            use_as_drive(bound)?;
+            done.drives += 1;
         }
         if pause {
             stress.resume();
@@ -97,10 +112,9 @@ pub fn run(stress: &mut Stress, device: &mut Device, cycles: u64, seed: u64) -> 
     Ok(done)
 }
 
-/// rmmod, which a mapping refuses. Without one it waits for the pins.
-fn unload(stress: &mut Stress, done: &mut Done) -> Result<()> {
-    let mut helper = Helper::unload()?;
-    wait(stress, &mut helper, "rmmod")?;
+/// The end of rmmod, which a mapping refuses. Without one it waits for the pins.
+fn unload_end(stress: &mut Stress, rmmod: &mut Helper, done: &mut Done) -> Result<()> {
+    wait(stress, rmmod, "rmmod")?;
     match module::is_loaded() {
         true => done.unloads_refused += 1,
         false => {
@@ -119,8 +133,11 @@ fn unbind(stress: &mut Stress, bound: &Bound) -> Result<()> {
     let mut helper = bound.begin_unbind()?;
     wait(stress, &mut helper, "unbind")?;
     let status = helper.wait()?;
-    ensure!(status.success(), "unbind: {status}");
-    ensure!(!bound.is_bound(), "the device is bound after unbind");
+    // Or rmmod was first.
+    ensure!(
+        !bound.is_bound(),
+        "the device is bound after unbind: {status}"
+    );
     Ok(())
 }
 
@@ -137,10 +154,12 @@ fn wait(stress: &mut Stress, helper: &mut Helper, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// The nvme driver has it, and it holds what is written to it.
-fn use_as_drive(pci: crate::device::Pci) -> Result<()> {
+/// The nvme driver has it for a while, and it holds what is written to it.
+fn use_as_drive(bound: &Bound) -> Result<()> {
     const LEN: usize = 8 * PAGE;
-    let drive = disk::open_of(pci)?;
+    bound.unbind()?;
+    bound.pci.bind_default("nvme")?;
+    let drive = disk::open_of(bound.pci)?;
     let (from, to) = (Mapping::anonymous(LEN)?, Mapping::anonymous(LEN)?);
     from.fill(crate::pattern::Pattern(3));
     let written = from.pwrite_to(&drive, 0..LEN, 0).context("the drive")?;
@@ -149,5 +168,8 @@ fn use_as_drive(pci: crate::device::Pci) -> Result<()> {
         (written, read) == (LEN, LEN),
         "the drive moved {written} and {read} bytes"
     );
-    to.check(crate::pattern::Pattern(3)).context("the drive")
+    to.check(crate::pattern::Pattern(3)).context("the drive")?;
+    drop(drive);
+    bound.pci.unbind()?;
+    bound.bind()
 }

@@ -86,7 +86,7 @@ impl Worker {
         };
         let part = self.random.next_u64();
         self.pins.release(hold, stamp, part)?;
-        self.board.add(Count::Cycles, 1);
+        self.board.add(Count::Released, 1);
         Ok(true)
     }
 
@@ -179,13 +179,17 @@ impl Worker {
         let forked = self.meddle(&mut block, stamp)?;
 
         let roads = self.roads(forked);
+        let mut pinned = false;
         for &road in &roads {
-            self.pin(road, &block, stamp)?;
+            pinned |= self.pin(road, &block, stamp)?;
         }
         if roads != [Road::DirectRead] && self.random.chance(1, 8) {
             self.meddle(&mut block, stamp)?;
         }
         self.unmap(block);
+        if pinned {
+            self.board.add(Count::Cycles, 1);
+        }
 
         while self.held.len() > MAX_HELD || (self.random.chance(1, 2) && !self.held.is_empty()) {
             self.release_oldest()?;
@@ -210,18 +214,19 @@ impl Worker {
         roads
     }
 
-    fn pin(&mut self, road: Road, block: &Block, stamp: Stamp) -> Result<()> {
+    /// Whether it is pinned: the device may be gone.
+    fn pin(&mut self, road: Road, block: &Block, stamp: Stamp) -> Result<bool> {
         let at = self.random.below(block.len() / PAGE) * PAGE;
         match self.pins.pin(road, block, at)? {
             Ok(hold) => {
                 self.board.add(road.count(), 1);
                 let lost = lost(self.owner).load(Relaxed);
                 self.held.push_back((hold, (!lost).then_some(stamp)));
-                Ok(())
+                Ok(true)
             }
             Err(Errno::EFAULT) if self.board.device_may_go.load(Relaxed) => {
                 self.board.add(Count::Gone, 1);
-                Ok(())
+                Ok(false)
             }
             Err(e) => bail!("{road:?} of {:#x} bytes: {e}", block.len()),
         }
