@@ -22,6 +22,8 @@ const ALARMS: &[&str] = &[
     "Oops",
     "Call Trace",
     "lockdep",
+    "ODEBUG disabled",
+    "debugging out of memory",
     "possible circular locking",
     "possible recursive locking",
     "suspicious RCU usage",

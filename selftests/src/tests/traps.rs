@@ -81,7 +81,7 @@ fn orders(round: usize) -> Vec<usize> {
 
 /// Replaces the memory by new memory, in blocks of ever other orders.
 fn replace(mapping: &Mapping, file: &File) -> Result<()> {
-    for round in 0..pace::scaled(ROUNDS) {
+    for round in 0..ROUNDS {
         let mut start = 0;
         for order in orders(round) {
             let part = start..start + (PAGE << order);
@@ -241,8 +241,7 @@ fn around(offset: usize) -> impl Iterator<Item = usize> {
 fn check_splits(change: impl Fn(&Mapping, Range<usize>) -> nix::Result<()>) -> Result<()> {
     let bound = Bound::new(PLAIN)?;
     // On a debugging kernel every tenth page.
-    let step = 512 / pace::scaled(512) * PAGE;
-    for offset in (PAGE..HUGE).step_by(step) {
+    for offset in (PAGE..HUGE).step_by(PAGE) {
         let mapping = aligned(&bound, HUGE)?;
         stamp_pages(&mapping);
         if offset == PAGE {
@@ -269,13 +268,12 @@ pub fn madvise_at_every_page_of_a_huge_entry() -> Result<()> {
 
 pub fn munmap_at_every_page_of_a_huge_entry() -> Result<()> {
     let bound = Bound::new(PLAIN)?;
-    let step = 512 / pace::scaled(512) * PAGE;
-    for offset in (PAGE..HUGE).step_by(step) {
+    for offset in (PAGE..HUGE).step_by(PAGE) {
         let mapping = aligned(&bound, HUGE)?;
         stamp_pages(&mapping);
         let (head, tail) = mapping.split(offset);
         // The one part now, the other next time.
-        if offset / step % 2 == 0 {
+        if offset / PAGE % 2 == 0 {
             drop(tail);
             check_pages(&head, 0, around(offset))?;
         } else {
