@@ -279,6 +279,9 @@ impl Supervisor {
             let what = format!("{error:#}");
             self.tally.violation(Oracle::EverythingComesBack, &what);
         }
+        for kind in self.tally.untried() {
+            self.tally.violation(Oracle::EverythingIsTried, kind);
+        }
         self.look_at_log()
     }
 

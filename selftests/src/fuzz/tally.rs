@@ -27,16 +27,19 @@ pub enum Oracle {
     EverythingComesBack,
     /// The kernel has nothing to complain about.
     KernelLogIsClean,
+    /// Every kind of call is made, and memory is mapped and used: else all of the above is easy.
+    EverythingIsTried,
 }
 
 impl Oracle {
-    pub const ALL: [Oracle; 6] = [
+    pub const ALL: [Oracle; 7] = [
         Oracle::FreshMemoryIsZero,
         Oracle::ForbiddenCallsFail,
         Oracle::OnlyKilledProcessesDie,
         Oracle::NothingHangs,
         Oracle::EverythingComesBack,
         Oracle::KernelLogIsClean,
+        Oracle::EverythingIsTried,
     ];
 }
 
@@ -98,6 +101,25 @@ impl Tally {
         }
     }
 
+    /// Kinds of calls that were never made, or that never succeeded though they must.
+    pub fn untried(&self) -> Vec<&'static str> {
+        const MUST_SUCCEED: [&str; 4] = ["mmap", "load", "store", "munmap"];
+        // The rarest kind is one in five hundred.
+        const ENOUGH: u64 = 4000;
+        let counts = |index: usize| {
+            let count = &self.kinds[index];
+            (count.succeeded.load(Relaxed), count.failed.load(Relaxed))
+        };
+        let made = |index| counts(index).0 + counts(index).1;
+        let enough = (0..KINDS.len()).map(made).sum::<u64>() >= ENOUGH;
+        let is_untried = |&index: &usize| match MUST_SUCCEED.contains(&KINDS[index].name) {
+            true => counts(index).0 == 0,
+            false => enough && made(index) == 0,
+        };
+        let untried = (0..KINDS.len()).filter(is_untried);
+        untried.map(|index| KINDS[index].name).collect()
+    }
+
     /// Prints how often each kind of call was made.
     pub fn print(&self) {
         let names = KINDS.iter().map(|kind| kind.name).chain(bus::FILES);
@@ -110,5 +132,25 @@ impl Tally {
             total += succeeded + failed;
         }
         println!("{total} calls");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_tried_is_known() {
+        let tally = Tally::new().unwrap();
+        assert_eq!(tally.untried(), ["mmap", "load", "store", "munmap"]);
+        for count in &tally.kinds {
+            count.succeeded.store(1, Relaxed);
+        }
+        assert_eq!(tally.untried(), [""; 0]);
+        let last = KINDS.len() - 1;
+        tally.kinds[last].succeeded.store(0, Relaxed);
+        assert_eq!(tally.untried(), [""; 0]);
+        tally.kinds[0].failed.store(4000, Relaxed);
+        assert_eq!(tally.untried(), [KINDS[last].name]);
     }
 }
