@@ -36,6 +36,7 @@ fn trials() -> Vec<Trial> {
             binds_only_by_driver_override
             nvme_controller_memory_buffer
             nvme_controller_memory_buffer_of_before_1_4
+            nvme_controller_memory_buffer_that_is_off
             plain_prefetchable_bar
             largest_prefetchable_bar_among_others
             parameter_bar_chooses_the_bar

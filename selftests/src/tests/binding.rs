@@ -65,6 +65,28 @@ pub fn nvme_controller_memory_buffer_of_before_1_4() -> Result<()> {
     donates(LEGACY_CMB, 16 * MIB)
 }
 
+/// As a reset leaves it. (Where nvme had the controller before, its buffer is still on.)
+pub fn nvme_controller_memory_buffer_that_is_off() -> Result<()> {
+    // NVMe register: controller memory buffer memory space control.
+    const CMBMSC: usize = 0x50;
+    let bound = Bound::to_be(CMB)?;
+    CMB.with_raw_bar(0, |registers| {
+        registers.write(CMBMSC, 0);
+        Ok(())
+    })?;
+    bound.bind()?;
+    assert_eq!(bound.size()?, 64 * MIB);
+    let mapping = bound.map(LEN)?.sparsely();
+    mapping.fill(OURS);
+    mapping.check(OURS)?;
+    drop(mapping);
+    bound.unbind()?;
+    CMB.with_raw_bar(0, |registers| {
+        ensure!(registers.read(CMBMSC) == 0, "it is left on");
+        Ok(())
+    })
+}
+
 pub fn plain_prefetchable_bar() -> Result<()> {
     donates(PLAIN, 64 * MIB)
 }
