@@ -7,7 +7,7 @@
 #
 #   make demo        see an RDMA application use an emulated drive's memory
 #   make check       every test; ends with a line of counts
-#   make check-debug the tests in the guest on a kernel that looks for bugs
+#   make check-debug the tests in the guest on a kernel that looks for bugs (KERNEL=kasan, or kcsan)
 #   make stress      recycle memory and look for a word in a wrong place (SECONDS=60, CYCLES=)
 #   make teardown    the same while the device goes away and comes back (CYCLES=50)
 #   make fuzz        random system calls (SECONDS=600)
@@ -41,8 +41,9 @@ demo: selftests
 check:
 	@scripts/check
 
+check-debug: KERNEL = kasan
 check-debug:
-	@scripts/check debug
+	@scripts/check debug "$(KERNEL)"
 
 stress: SECONDS = 60
 teardown: CYCLES = 50
