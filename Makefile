@@ -12,8 +12,8 @@
 #   make teardown    the same while the device goes away and comes back (CYCLES=50)
 #   make fuzz        random system calls (SECONDS=600)
 #                    all three also take SEED= and KERNEL=stock, kasan or kcsan
-#   make bench       measure it beside the kernel's own allocator and ordinary memory (ROUNDS=11; QUICK=1: fewer, and
-#                    the results in bench/ stay as they are)
+#   make bench       measure it beside the kernel's own allocator and ordinary memory (ROUNDS=11; QUICK=1: fewer,
+#                    and it fails if something has become much worse than in bench/)
 #   make shell       a shell in the guest
 #   make module      p2pmem.ko for the guest's kernel
 #   make selftests   the tests' own program
@@ -62,13 +62,8 @@ teardown: selftests
 fuzz: selftests
 	$(call in_guest,$(SECONDS))/p2pmem-fuzz --seconds $(SECONDS) $(addprefix --seed=,$(SEED))
 
-# Its controller has room for all the mappings that a curve is made of.
-bench: revision = $(shell git rev-parse --short HEAD)$(shell git diff --quiet HEAD -- src selftests || echo +)
 bench: selftests
-	mkdir -p bench
-	scripts/vm --timeout 3600 --qemu '-device nvme,addr=0x1b,serial=bench,cmb_size_mb=256' -- \
-		selftests/target/release/p2pmem-bench --revision "$(revision)" \
-		$(if $(QUICK),--quick,$(addprefix --rounds=,$(ROUNDS)) --json bench/results.json --svg bench)
+	scripts/bench $(if $(QUICK),quick,$(ROUNDS))
 
 shell:
 	scripts/vm

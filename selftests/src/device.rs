@@ -33,7 +33,7 @@ pub const MIXED: Pci = Pci("0000:00:16.0");
 /// Has a large memory BAR that got no address.
 pub const UNASSIGNED: Pci = Pci("0000:00:17.0");
 /// What is in the slot of [`crate::hotplug`]: an NVMe controller with a disk and a CMB of 16 MiB.
-/// Behind the only bridge, so the bus is always this one.
+/// Behind the first bridge, so the bus is always this one.
 pub const HOT: Pci = Pci("0000:01:00.0");
 /// A plain, prefetchable BAR 2 of 256 MiB.
 pub const LARGE: Pci = Pci("0000:00:1a.0");

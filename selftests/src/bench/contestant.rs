@@ -4,9 +4,18 @@
 
 use crate::device::{Pci, LARGE, PLAIN};
 
-/// The controller whose CMB of 256 MiB two contestants have in turn. `make bench` adds it to the
-/// guest's other hardware, whose CMBs are too small for 50,000 mappings.
-pub const CMB: Pci = Pci("0000:00:1b.0");
+// What `make bench` adds to the guest's other hardware.
+
+/// The controller whose CMB of 256 MiB two contestants have in turn, behind a PCIe switch. (The
+/// other CMBs are too small for 50,000 mappings.)
+pub const CMB: Pci = Pci("0000:04:00.0");
+/// The disk behind the same switch.
+pub const SOURCE: Pci = Pci("0000:05:00.0");
+/// A controller with a CMB of 8 GiB.
+const CMB_8G: Pci = Pci("0000:00:1c.0");
+/// Plain BARs of 16 and 64 GiB, with sparse files behind them.
+const BAR_16G: Pci = Pci("0000:00:1d.0");
+const BAR_64G: Pci = Pci("0000:00:1e.0");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Contestant {
@@ -24,10 +33,16 @@ pub enum Contestant {
     Hugetlb,
     /// Files of a tmpfs with huge=always. Their memory is there before they are mapped.
     Tmpfs,
+    /// A CMB of 8 GiB, by the nvme driver.
+    Kernel8G,
+    /// A BAR of 16 GiB, by p2pmem.
+    P2pmem16G,
+    /// A BAR of 64 GiB, by p2pmem.
+    P2pmem64G,
 }
 
 impl Contestant {
-    pub const ALL: [Contestant; 7] = [
+    pub const ALL: [Contestant; 10] = [
         Contestant::Kernel,
         Contestant::P2pmem,
         Contestant::P2pmemRam,
@@ -35,6 +50,9 @@ impl Contestant {
         Contestant::Anonymous,
         Contestant::Hugetlb,
         Contestant::Tmpfs,
+        Contestant::Kernel8G,
+        Contestant::P2pmem16G,
+        Contestant::P2pmem64G,
     ];
 
     pub fn name(self) -> &'static str {
@@ -46,16 +64,37 @@ impl Contestant {
             Contestant::Anonymous => "anonymous",
             Contestant::Hugetlb => "hugetlb",
             Contestant::Tmpfs => "tmpfs",
+            Contestant::Kernel8G => "kernel-8G",
+            Contestant::P2pmem16G => "p2pmem-16G",
+            Contestant::P2pmem64G => "p2pmem-64G",
         }
     }
 
-    /// The device that p2pmem gets for it.
-    pub fn device(self) -> Option<Pci> {
+    /// Where its memory is from.
+    pub fn origin(self) -> Origin {
         match self {
-            Contestant::P2pmem => Some(CMB),
-            Contestant::P2pmemRam => Some(LARGE),
-            Contestant::P2pmemSmall => Some(PLAIN),
-            _ => None,
+            Contestant::Kernel => Origin::Nvme(CMB),
+            Contestant::Kernel8G => Origin::Nvme(CMB_8G),
+            Contestant::P2pmem => Origin::Module(CMB),
+            Contestant::P2pmemRam => Origin::Module(LARGE),
+            Contestant::P2pmemSmall => Origin::Module(PLAIN),
+            Contestant::P2pmem16G => Origin::Module(BAR_16G),
+            Contestant::P2pmem64G => Origin::Module(BAR_64G),
+            Contestant::Anonymous => Origin::Anonymous,
+            Contestant::Hugetlb => Origin::Hugetlb,
+            Contestant::Tmpfs => Origin::Tmpfs,
         }
     }
+}
+
+/// A kind of memory.
+#[derive(Clone, Copy)]
+pub enum Origin {
+    /// The device's, by the nvme driver.
+    Nvme(Pci),
+    /// The device's, by p2pmem.
+    Module(Pci),
+    Tmpfs,
+    Hugetlb,
+    Anonymous,
 }

@@ -8,7 +8,7 @@ use super::goal::{Goal, Series, Subject};
 use super::record::Crowd;
 use super::record::Quantity::{self, *};
 use super::record::Thp;
-use super::works::CROWDS;
+use super::works::{CROWDS, TRANSFERS};
 
 fn ratio(over: Series, under: Series, bound: Bound) -> Goal {
     Goal {
@@ -70,5 +70,19 @@ pub fn goals() -> Vec<Goal> {
             goals.push(within(P2pmemRam, of(thp), of(Thp::Always), bound));
         }
     }
+    // As good as equal.
+    let bound = AtLeast(0.98);
+    for transfer in TRANSFERS {
+        goals.push(between(Read(transfer), Anonymous, P2pmemRam, bound));
+        goals.push(between(Read(transfer), Kernel, P2pmem, bound));
+    }
+    for who in [P2pmem16G, P2pmem64G] {
+        for quantity in [Bind, Unbind] {
+            goals.push(between(quantity, who, Kernel8G, AtMost(1.0)));
+        }
+        // Both need a page for 64 pages, and little else: as good as equal.
+        goals.push(between(BindMemory, who, Kernel8G, AtMost(1.02)));
+    }
+    goals.push(within(P2pmem16G, MapWhole, MapMuch, AtMost(1.0)));
     goals
 }

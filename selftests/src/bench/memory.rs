@@ -2,13 +2,13 @@
 
 //! A contestant's memory, ready to be mapped.
 
-use super::contestant::{Contestant, CMB};
+use super::contestant::{Contestant, Origin};
 use super::source::Source;
 use super::venue::{self, Venue};
 use super::MUCH;
 use crate::device::{Bound, Pci};
 use crate::poll;
-use anyhow::{ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::thread::sleep;
@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 const PAUSES: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(5));
 const PART: u32 = 32;
 
+/// As much is used at once when it is bound.
+const SOON_USED: usize = 1 << 30;
+
 pub struct Memory {
     pub who: Contestant,
     backing: Backing,
@@ -28,6 +31,7 @@ enum Backing {
     /// The nvme driver has the device. Its queues are in the CMB too, so not all is available
     /// when nothing is mapped, but this.
     Kernel {
+        pci: Pci,
         idle: usize,
     },
     Module(Bound),
@@ -39,17 +43,15 @@ enum Backing {
 impl Memory {
     /// Makes it the contestant's turn.
     pub fn set_up(who: Contestant, venue: &Venue) -> Result<Memory> {
-        let backing = match who {
-            Contestant::Kernel => Backing::Kernel {
-                idle: wait_for_controller(CMB)?,
+        let backing = match who.origin() {
+            Origin::Nvme(pci) => Backing::Kernel {
+                pci,
+                idle: wait_for_controller(pci)?,
             },
-            Contestant::P2pmem | Contestant::P2pmemRam | Contestant::P2pmemSmall => {
-                let device = who.device().context("it has a device")?;
-                Backing::Module(Bound::new(device)?)
-            }
-            Contestant::Tmpfs => Backing::Tmpfs(venue.tmpfs().to_owned()),
-            Contestant::Hugetlb => Backing::Hugetlb,
-            Contestant::Anonymous => Backing::Anonymous,
+            Origin::Module(pci) => Backing::Module(Bound::new(pci)?),
+            Origin::Tmpfs => Backing::Tmpfs(venue.tmpfs().to_owned()),
+            Origin::Hugetlb => Backing::Hugetlb,
+            Origin::Anonymous => Backing::Anonymous,
         };
         let memory = Memory { who, backing };
         memory.use_all()?;
@@ -57,13 +59,50 @@ impl Memory {
     }
 
     /// Lets all memory of p2pmem have been in use once since the device was bound: what the device
-    /// held before is zeroed at the first use, and never again.
+    /// held before is zeroed at the first use, and never again. Not where that takes long.
     fn use_all(&self) -> Result<()> {
         if let Backing::Module(bound) = &self.backing {
-            drop(self.open()?.map(bound.size()?)?);
-            self.settle()?;
+            let size = bound.size()?;
+            if size <= SOON_USED {
+                drop(self.open()?.map(size)?);
+                self.settle()?;
+            }
         }
         Ok(())
+    }
+
+    /// Bytes that the device donates.
+    pub fn size(&self) -> Result<usize> {
+        let (pci, _) = self.pool()?.context("it has no device")?;
+        Ok(pci.number("p2pmem/size")? as usize)
+    }
+
+    /// The file that is mapped to allocate some.
+    pub fn allocate(&self) -> Option<PathBuf> {
+        let pci = match &self.backing {
+            Backing::Kernel { pci, .. } => *pci,
+            Backing::Module(bound) => bound.pci,
+            _ => return None,
+        };
+        Some(pci.path("p2pmem/allocate"))
+    }
+
+    /// Takes the device from its driver. Nothing may be mapped.
+    pub fn unbind(&self) -> Result<()> {
+        match &self.backing {
+            Backing::Kernel { pci, .. } => pci.unbind(),
+            Backing::Module(bound) => bound.unbind(),
+            _ => bail!("{} has no driver", self.who.name()),
+        }
+    }
+
+    /// Gives it back.
+    pub fn bind(&self) -> Result<()> {
+        match &self.backing {
+            Backing::Kernel { pci, .. } => pci.bind_default("nvme"),
+            Backing::Module(bound) => bound.bind(),
+            _ => bail!("{} has no driver", self.who.name()),
+        }
     }
 
     /// Gives the device back. Nothing may be mapped any more.
@@ -77,8 +116,8 @@ impl Memory {
 
     pub fn open(&self) -> Result<Source> {
         Ok(match &self.backing {
-            Backing::Kernel { .. } => {
-                let path = CMB.path("p2pmem/allocate");
+            Backing::Kernel { pci, .. } => {
+                let path = pci.path("p2pmem/allocate");
                 let file = File::options().read(true).write(true).open(&path);
                 Source::kernel(file.with_context(|| path.display().to_string())?)
             }
@@ -92,7 +131,7 @@ impl Memory {
     /// The p2pmem directory and what is available when nothing is mapped.
     fn pool(&self) -> Result<Option<(Pci, usize)>> {
         Ok(match &self.backing {
-            Backing::Kernel { idle } => Some((CMB, *idle)),
+            Backing::Kernel { pci, idle } => Some((*pci, *idle)),
             Backing::Module(bound) => Some((bound.pci, bound.size()?)),
             _ => None,
         })
@@ -108,7 +147,9 @@ impl Memory {
         let Some((pci, idle)) = self.pool()? else {
             return Ok(());
         };
-        let (start, deadline) = (Instant::now(), poll::deadline());
+        // To zero much takes long.
+        let deadline = poll::deadline() * (1 + (idle >> 30) as u32);
+        let start = Instant::now();
         loop {
             let available = pci.number("p2pmem/available")? as usize;
             if available == idle - used {
@@ -128,7 +169,7 @@ impl Memory {
     pub fn wait_draining(&self, bytes: usize) -> Result<()> {
         match &self.backing {
             Backing::Module(bound) => bound.wait_draining(bytes),
-            _ => anyhow::bail!("{} knows no draining", self.who.name()),
+            _ => bail!("{} knows no draining", self.who.name()),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 //! p2pmem measured side by side with what else there is.
 //!
-//! Contestants take turns, round by round, and each time do all works on their memory: what the
+//! Contestants take turns, round by round, and each time do all works (those that take long, now and then) on their
+//! memory: what the
 //! machine does meanwhile hits all of them alike. Works leave samples of quantities in the record,
 //! and goals are asked of those.
 
@@ -14,6 +15,7 @@ pub mod goals;
 mod memory;
 pub mod record;
 pub mod report;
+pub mod results;
 mod room;
 mod source;
 pub mod stats;
@@ -82,7 +84,7 @@ impl Bench {
             order.reverse();
         }
         for who in order {
-            let works = self.works_of(who);
+            let works = self.works_of(who, round);
             if works.is_empty() {
                 continue;
             }
@@ -100,13 +102,14 @@ impl Bench {
         }
     }
 
-    fn works_of(&self, who: Contestant) -> Vec<&'static Work> {
+    fn works_of(&self, who: Contestant, round: u64) -> Vec<&'static Work> {
         let wanted = |name: &str| {
             self.options.works.is_empty() || self.options.works.iter().any(|work| work == name)
         };
         WORKS
             .iter()
             .filter(|work| work.contestants.contains(&who) && wanted(work.name))
+            .filter(|work| round % work.every == 0)
             .filter(|work| !self.given_up.contains(&(who, work.name)))
             .collect()
     }

@@ -5,7 +5,7 @@
 use super::contestant::Contestant;
 use std::collections::BTreeMap;
 
-/// Something that takes time. In the order in which results are shown.
+/// Something that takes time, or memory. In the order in which results are shown.
 ///
 /// Memory that is mapped gets all its page table entries at once, and what is registered is
 /// populated. Aligned mappings begin at a multiple of 2 MiB; the others wherever the kernel puts
@@ -27,6 +27,28 @@ pub enum Quantity {
     AllocateByTwo,
     MapMuchThp(Thp),
     RegisterVerbsThp(Thp),
+    Read(Transfer),
+    Bind,
+    Unbind,
+    BindMemory,
+    MapWhole,
+    ReserveWhole,
+}
+
+/// How a sample counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Seconds,
+    Bytes,
+}
+
+/// How much is read from a disk at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transfer {
+    /// 4 KiB.
+    Small,
+    /// 128 KiB.
+    Large,
 }
 
 /// What is mapped already while a page is allocated.
@@ -52,6 +74,24 @@ impl Thp {
             Thp::Always => "always",
             Thp::Never => "never",
             Thp::Madvise => "madvise",
+        }
+    }
+}
+
+impl Transfer {
+    pub fn bytes(self) -> usize {
+        match self {
+            Transfer::Small => 4 << 10,
+            Transfer::Large => 128 << 10,
+        }
+    }
+}
+
+impl Unit {
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Unit::Seconds => "s",
+            Unit::Bytes => "bytes",
         }
     }
 }
@@ -94,17 +134,32 @@ impl Quantity {
             Quantity::AllocateByTwo => "map 2 MiB, two threads".to_owned(),
             Quantity::MapMuchThp(thp) => format!("{map}, THP {}", thp.value()),
             Quantity::RegisterVerbsThp(thp) => format!("{verbs}, THP {}", thp.value()),
+            Quantity::Read(transfer) => {
+                format!("read {} KiB from a disk (fio)", transfer.bytes() >> 10)
+            }
+            Quantity::Bind => "bind, per GiB".to_owned(),
+            Quantity::Unbind => "unbind, per GiB".to_owned(),
+            Quantity::BindMemory => "memory to bind, per GiB".to_owned(),
+            Quantity::MapWhole => "map and unmap 16 GiB, per 64 MiB".to_owned(),
+            Quantity::ReserveWhole => "mmap of 16 GiB, per 2 MiB".to_owned(),
+        }
+    }
+
+    pub fn unit(self) -> Unit {
+        match self {
+            Quantity::BindMemory => Unit::Bytes,
+            _ => Unit::Seconds,
         }
     }
 }
 
-/// All samples, in seconds for one operation. Those of a series are in the order of the rounds.
+/// All samples, in seconds (or bytes) for one operation. Those of a series are in the order of the rounds.
 #[derive(Default)]
 pub struct Record(BTreeMap<(Quantity, Contestant), Vec<f64>>);
 
 impl Record {
-    pub fn add(&mut self, quantity: Quantity, who: Contestant, seconds: f64) {
-        self.0.entry((quantity, who)).or_default().push(seconds);
+    pub fn add(&mut self, quantity: Quantity, who: Contestant, value: f64) {
+        self.0.entry((quantity, who)).or_default().push(value);
     }
 
     pub fn samples(&self, quantity: Quantity, who: Contestant) -> &[f64] {

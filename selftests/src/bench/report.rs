@@ -4,7 +4,8 @@
 
 use super::environment::Environment;
 use super::goal::{Bound, Goal, Subject, Verdict};
-use super::record::Record;
+use super::record::{Record, Unit};
+use super::results::Results;
 use super::stats::Spread;
 use super::table::{self, Align};
 use super::Outcome;
@@ -29,15 +30,25 @@ pub fn time(seconds: f64) -> String {
     }
 }
 
+/// A sample in the unit that suits it.
+fn sample(unit: Unit, value: f64) -> String {
+    match unit {
+        Unit::Seconds => time(value),
+        Unit::Bytes => format!("{} MiB", digits(value / (1 << 20) as f64)),
+    }
+}
+
 fn between(spread: Spread, format: impl Fn(f64) -> String) -> String {
     format!("{} to {}", format(spread.q1), format(spread.q3))
 }
 
-/// What is asked, row by row.
-pub fn goals(goals: &[Goal], record: &Record) -> String {
+/// What is asked, row by row; beside each ratio that of the instructions executed, where they have
+/// been counted.
+pub fn goals(goals: &[Goal], record: &Record, instructions: Option<&Results>) -> String {
     let columns = [
         ("ratio", Align::Right),
         ("quartiles", Align::Left),
+        ("instructions", Align::Right),
         ("goal", Align::Left),
         ("", Align::Left),
         ("of", Align::Left),
@@ -47,11 +58,13 @@ pub fn goals(goals: &[Goal], record: &Record) -> String {
         .iter()
         .map(|goal| {
             let value = goal.subject.value(record);
+            let counted = instructions.and_then(|counted| counted.median(goal.subject));
             let unit = goal.subject.unit();
             let (what, who) = goal.subject.text();
             vec![
                 value.map_or("-".to_owned(), |value| digits(value.median) + unit),
                 value.map_or(String::new(), |value| between(value, digits)),
+                counted.map_or(String::new(), digits),
                 goal.bound.text(unit),
                 goal.verdict(value).text().to_owned(),
                 what,
@@ -75,8 +88,8 @@ pub fn medians(record: &Record) -> String {
         .filter_map(|(quantity, who, samples)| {
             let spread = Spread::of(samples)?;
             Some(vec![
-                time(spread.median),
-                between(spread, time),
+                sample(quantity.unit(), spread.median),
+                between(spread, |value| sample(quantity.unit(), value)),
                 quantity.name(),
                 who.name().to_owned(),
             ])
@@ -151,7 +164,7 @@ pub fn json(goals: &[Goal], outcome: &Outcome, environment: &Environment, seed: 
             json!({
                 "of": quantity.name(),
                 "who": who.name(),
-                "unit": "s",
+                "unit": quantity.unit().symbol(),
                 "spread": spread_json(Spread::of(samples)),
                 "samples": samples,
             })
@@ -208,7 +221,7 @@ mod tests {
     #[test]
     fn a_goal_is_a_row_with_its_ratio_first() {
         let (wanted, outcome) = example();
-        let text = goals(&wanted, &outcome.record);
+        let text = goals(&wanted, &outcome.record, None);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[1].starts_with(" 3.00  2.50 to 3.50"), "{text}");
         assert!(lines[1].contains("≥ 2"), "{text}");

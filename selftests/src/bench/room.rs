@@ -27,8 +27,8 @@ impl Ceiling {
         let mut plugs = Vec::new();
         loop {
             let place = source.reserve(len)?.range();
+            memory.settle()?;
             if source.is_aligned() || !plugs.is_empty() && place.start % HUGE != 0 {
-                memory.settle()?;
                 return Ok(Ceiling { _plugs: plugs });
             }
             let plug = PAGE * (1 + random.below(HUGE / PAGE - 1));

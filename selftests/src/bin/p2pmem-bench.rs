@@ -3,11 +3,13 @@
 //! p2pmem.ko measured beside the kernel's own allocator and ordinary memory, run as root in the
 //! guest of `make bench`.
 //!
-//! Goals that are missed are reported and no failure; what could not be measured is one.
+//! Goals that are missed are reported and no failure; what could not be measured is one, and so is
+//! what is much worse than in an earlier run.
 
 use anyhow::{ensure, Context, Result};
 use clap::Parser;
 use p2pmem_selftests::bench::environment::Environment;
+use p2pmem_selftests::bench::results::Results;
 use p2pmem_selftests::bench::works::WORKS;
 use p2pmem_selftests::bench::{self, chart, goals, report, Options};
 use p2pmem_selftests::kmsg::Log;
@@ -20,7 +22,7 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(about = "Measures p2pmem beside what else there is")]
 struct Arguments {
-    /// Samples of everything
+    /// Samples of everything that does not take long
     #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
     /// Three rounds
@@ -38,6 +40,15 @@ struct Arguments {
     /// Writes charts to this directory
     #[arg(long)]
     svg: Option<PathBuf>,
+    /// JSON of a run in which the clock counted instructions, to be shown beside the times
+    #[arg(long)]
+    instructions: Option<PathBuf>,
+    /// JSON of an earlier run: what has become much worse since is a failure
+    #[arg(long)]
+    before: Option<PathBuf>,
+    /// How many times worse that is
+    #[arg(long, default_value_t = 1.5)]
+    margin: f64,
     /// What is measured, for the report
     #[arg(long, default_value = "unknown")]
     revision: String,
@@ -64,7 +75,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| path.display().to_string())
 }
 
-/// Whether everything could be measured.
+/// Whether everything could be measured, and nothing is much worse than before.
 fn run(arguments: Arguments) -> Result<bool> {
     for name in &arguments.work {
         let known: Vec<&str> = WORKS.iter().map(|work| work.name).collect();
@@ -75,6 +86,8 @@ fn run(arguments: Arguments) -> Result<bool> {
         );
     }
     let selected = !arguments.work.is_empty();
+    let read = |path: Option<PathBuf>| path.map(|path| Results::read(&path)).transpose();
+    let (instructions, before) = (read(arguments.instructions)?, read(arguments.before)?);
     let seed = arguments.seed.unwrap_or_else(Random::any_seed);
     println!("bench: --seed {seed}");
     let mut log = Log::from_now()?;
@@ -97,7 +110,7 @@ fn run(arguments: Arguments) -> Result<bool> {
     if selected {
         goals.retain(|goal| goal.subject.value(record).is_some());
     }
-    println!("{}", report::goals(&goals, record));
+    println!("{}", report::goals(&goals, record, instructions.as_ref()));
     println!("{}", report::medians(record));
     if let Some(file) = &arguments.json {
         let json = report::json(&goals, &outcome, &environment, seed);
@@ -110,6 +123,19 @@ fn run(arguments: Arguments) -> Result<bool> {
     for problem in &outcome.problems {
         println!("not measured: {problem}");
     }
+    let regressions = match &before {
+        Some(before) if before.processor == environment.processor => {
+            before.regressions(&goals, record, arguments.margin)
+        }
+        Some(before) => {
+            println!("not compared with before: that was on {}", before.processor);
+            Vec::new()
+        }
+        None => Vec::new(),
+    };
+    for regression in &regressions {
+        println!("WORSE than before: {regression}");
+    }
     println!("{}", report::summary(&goals, &outcome));
-    Ok(outcome.problems.is_empty())
+    Ok(outcome.problems.is_empty() && regressions.is_empty())
 }

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The results of another run.
+
+use super::goal::{Goal, Subject};
+use super::record::Record;
+use super::report::digits;
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+pub struct Results {
+    /// What was measured on.
+    pub processor: String,
+    /// The median of each subject, by what it says of itself.
+    medians: BTreeMap<(String, String), f64>,
+}
+
+impl Results {
+    /// Of the JSON that a run has written.
+    pub fn read(path: &Path) -> Result<Results> {
+        let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let results = Results::parse(&text);
+        results.with_context(|| format!("{} has no results of a bench", path.display()))
+    }
+
+    fn parse(text: &str) -> Option<Results> {
+        let json: Value = serde_json::from_str(text).ok()?;
+        let mut medians = BTreeMap::new();
+        for goal in json["goals"].as_array()? {
+            // Not everything can be measured in every run.
+            if let Some(median) = goal["value"]["median"].as_f64() {
+                let key = (goal["of"].as_str()?.into(), goal["who"].as_str()?.into());
+                medians.insert(key, median);
+            }
+        }
+        Some(Results {
+            processor: json["processor"].as_str()?.to_owned(),
+            medians,
+        })
+    }
+
+    pub fn median(&self, subject: Subject) -> Option<f64> {
+        self.medians.get(&subject.text()).copied()
+    }
+
+    /// What is more than `margin` times worse now, a line each.
+    pub fn regressions(&self, goals: &[Goal], now: &Record, margin: f64) -> Vec<String> {
+        let regression = |goal: &Goal| {
+            let (before, now) = (self.median(goal.subject)?, goal.subject.value(now)?.median);
+            let worse = goal.bound.score(before)? / goal.bound.score(now)?;
+            let (what, who) = goal.subject.text();
+            let unit = goal.subject.unit();
+            let (now, before) = (digits(now), digits(before));
+            (worse > margin).then(|| format!("{what}, {who}: {now}{unit}, was {before}{unit}"))
+        };
+        goals.iter().filter_map(regression).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::contestant::Contestant::{Kernel, P2pmem};
+    use super::super::goal::Bound;
+    use super::super::record::Quantity::MapPage;
+    use super::*;
+
+    const JSON: &str = r#"{"processor": "one", "goals": [
+        {"of": "map and unmap 4 KiB", "who": "kernel / p2pmem", "value": {"median": 3.0}},
+        {"of": "another", "who": "p2pmem", "value": null}
+    ]}"#;
+
+    fn regressions(kernel: f64, bound: Bound) -> usize {
+        let mut record = Record::default();
+        record.add(MapPage, Kernel, kernel);
+        record.add(MapPage, P2pmem, 1.0);
+        let subject = Subject::Ratio((MapPage, Kernel), (MapPage, P2pmem));
+        let goals = [Goal { subject, bound }];
+        let results = Results::parse(JSON).unwrap();
+        results.regressions(&goals, &record, 1.5).len()
+    }
+
+    #[test]
+    fn worse_by_more_than_the_margin_is_a_regression() {
+        assert_eq!(regressions(2.1, Bound::AtLeast(9.0)), 0);
+        assert_eq!(regressions(1.9, Bound::AtLeast(9.0)), 1);
+        assert_eq!(regressions(1.9, Bound::AtLeast(1.0)), 1);
+        assert_eq!(regressions(4.4, Bound::AtMost(9.0)), 0);
+        assert_eq!(regressions(4.6, Bound::AtMost(9.0)), 1);
+    }
+
+    #[test]
+    fn better_is_no_regression() {
+        assert_eq!(regressions(30.0, Bound::AtLeast(9.0)), 0);
+        assert_eq!(regressions(0.3, Bound::AtMost(9.0)), 0);
+        assert_eq!(regressions(0.3, Bound::Any), 0);
+    }
+
+    #[test]
+    fn other_files_are_no_results() {
+        assert!(Results::parse("{}").is_none());
+        assert!(Results::parse("not JSON").is_none());
+    }
+}
