@@ -2,10 +2,9 @@
 
 //! p2pmem measured side by side with what else there is.
 //!
-//! Contestants take turns, round by round, and each time do all works (those that take long, now and then) on their
-//! memory: what the
-//! machine does meanwhile hits all of them alike. Works leave samples of quantities in the record,
-//! and goals are asked of those.
+//! Contestants take turns, round by round, and each time do all works (those that take long, now and
+//! then) on their memory: what the machine does meanwhile hits all of them alike. Works leave samples
+//! of quantities in the record, and goals are asked of those.
 
 pub mod chart;
 pub mod contestant;

@@ -240,7 +240,6 @@ fn around(offset: usize) -> impl Iterator<Item = usize> {
 /// A 2 MiB entry is split by a change of part of its range, at each page that there is.
 fn check_splits(change: impl Fn(&Mapping, Range<usize>) -> nix::Result<()>) -> Result<()> {
     let bound = Bound::new(PLAIN)?;
-    // On a debugging kernel every tenth page.
     for offset in (PAGE..HUGE).step_by(PAGE) {
         let mapping = aligned(&bound, HUGE)?;
         stamp_pages(&mapping);
