@@ -21,6 +21,7 @@ use crate::{
         folio::{Folio, PMD_ORDER},
         vma::VmaExt,
     },
+    layout,
     pool::{Allocation, Block, Pool},
     protocol::lease,
 };
@@ -120,15 +121,9 @@ impl Buffer {
 
 /// Finds the folio that page `offset` of the mapping lies in, and the number of that page in it.
 fn find(blocks: &mut [Block], offset: usize) -> Option<(&mut Folio, usize)> {
-    // What is before the first block is where the blocks end (`layout.rs`).
-    let (first, last) = (blocks.first()?, blocks.last()?);
-    let len = last.start + last.folio.as_ref()?.nr_pages() - first.start;
-    let offset = offset + if offset < first.start { len } else { 0 };
-    let after = blocks.partition_point(|block| block.start <= offset);
-    let block = blocks.get_mut(after.checked_sub(1)?)?;
-    let index = offset - block.start;
-    let folio = block.folio.as_mut()?;
-    (index < folio.nr_pages()).then_some((folio, index))
+    let pages = |block: &Block| block.folio.as_ref().map_or(0, Folio::nr_pages);
+    let (number, index) = layout::locate(blocks, |block| block.start, pages, offset)?;
+    Some((blocks.get_mut(number)?.folio.as_mut()?, index))
 }
 
 impl MappedFile for Buffer {

@@ -66,6 +66,28 @@ impl Iterator for Layout {
     }
 }
 
+/// Where page `offset` of a mapping is: the number of its block, and of the page in that.
+///
+/// `blocks` are those of a [`Layout`] or, where memory is fragmented, pieces of them; `start` and
+/// `pages` tell a block's offset and size, in pages.
+pub(crate) fn locate<B>(
+    blocks: &[B],
+    start: impl Fn(&B) -> usize,
+    pages: impl Fn(&B) -> usize,
+    offset: usize,
+) -> Option<(usize, usize)> {
+    let (first, last) = (blocks.first()?, blocks.last()?);
+    // What is before the first block is where the blocks end.
+    let len = start(last) + pages(last) - start(first);
+    let offset = offset + if offset < start(first) { len } else { 0 };
+    let number = blocks
+        .partition_point(|block| start(block) <= offset)
+        .checked_sub(1)?;
+    let block = blocks.get(number)?;
+    let page = offset - start(block);
+    (page < pages(block)).then_some((number, page))
+}
+
 /// Why an extent of a BAR cannot be donated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Misfit {

@@ -6,7 +6,7 @@
 #[allow(dead_code)]
 mod layout;
 
-use layout::{whole_chunks, Layout, Misfit, CHUNK, MAX_ORDER};
+use layout::{locate, whole_chunks, Layout, Misfit, CHUNK, MAX_ORDER};
 use proptest::prelude::*;
 
 const CHUNK_PAGES: usize = 1 << MAX_ORDER;
@@ -26,6 +26,31 @@ fn mappings() -> impl Strategy<Value = (usize, usize)> {
         (1usize..40).prop_map(|chunks| chunks * CHUNK_PAGES)
     ];
     (0usize..1 << 36, pages)
+}
+
+fn start_of(block: &(usize, u8)) -> usize {
+    block.0
+}
+
+fn pages_of(block: &(usize, u8)) -> usize {
+    1 << block.1
+}
+
+/// The blocks, some of them in halves of halves.
+fn fragmented(layout: Layout, mut cuts: u64) -> Vec<(usize, u8)> {
+    let mut blocks = Vec::new();
+    let mut left: Vec<_> = layout.collect();
+    left.reverse();
+    while let Some((start, order)) = left.pop() {
+        cuts = cuts.rotate_left(1);
+        if order > 0 && cuts & 1 == 1 {
+            left.push((start + (1 << (order - 1)), order - 1));
+            left.push((start, order - 1));
+        } else {
+            blocks.push((start, order));
+        }
+    }
+    blocks
 }
 
 proptest! {
@@ -64,6 +89,31 @@ proptest! {
             .map(|(offset, _)| offset)
             .collect();
         prop_assert_eq!(blocks, whole);
+    }
+
+    #[test]
+    fn every_page_is_found_in_the_block_that_it_is_in(
+        (first, pages) in mappings(),
+        cuts in any::<u64>(),
+    ) {
+        let blocks = fragmented(Layout::new(first, pages), cuts);
+        for (number, &(start, order)) in blocks.iter().enumerate() {
+            for page in 0..1 << order {
+                let found = locate(&blocks, start_of, pages_of, (start + page) % pages);
+                prop_assert_eq!(found, Some((number, page)));
+            }
+        }
+    }
+
+    #[test]
+    fn no_page_is_found_behind_the_last_block(
+        (first, pages) in mappings(),
+        behind in 0usize..10_000,
+    ) {
+        let blocks: Vec<_> = Layout::new(first, pages).collect();
+        let end = blocks[0].0 + pages;
+        prop_assert_eq!(locate(&blocks, start_of, pages_of, end + behind), None);
+        prop_assert_eq!(locate(&[], start_of, pages_of, behind), None);
     }
 
     #[test]

@@ -167,8 +167,8 @@ impl<T: MappedFile> AnonFile<T> {
     ) -> bindings::vm_fault_t {
         // No 1 GiB entries, which the kernel asks for first. If the VMA is split within 2 MiB,
         // `mm_find_pmd` takes the device's memory below such an entry for a page table, and mremap
-        // drops the entry but not its reference. No test shows that none appears: the core offers
-        // them only to a mapping with a whole aligned GiB, which no device of the guest has.
+        // drops the entry but not its reference. No test shows that none appears: the core asks
+        // for them only in a mapping with a whole aligned GiB, and the tests' devices are smaller.
         if order != helpers::HELPER_PMD_ORDER {
             return Outcome::FALLBACK.0;
         }
