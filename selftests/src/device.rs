@@ -38,6 +38,9 @@ pub const HOT: Pci = Pci("0000:01:00.0");
 /// A plain, prefetchable BAR 2 of 256 MiB.
 pub const LARGE: Pci = Pci("0000:00:1a.0");
 
+/// NVMe register CMBMSC, controller memory buffer memory space control, in BAR 0.
+pub const CMBMSC: usize = 0x50;
+
 /// One line of a device's `resource` file.
 pub struct Bar {
     pub range: RangeInclusive<u64>,
@@ -106,6 +109,13 @@ impl Pci {
     pub fn driver(self) -> Option<String> {
         let link = fs::read_link(self.path("driver")).ok()?;
         Some(link.file_name()?.to_string_lossy().into_owned())
+    }
+
+    /// Opens the file that is mapped to allocate memory, whoever's driver offers it.
+    pub fn open_allocate(self) -> Result<File> {
+        let path = self.path("p2pmem/allocate");
+        let file = File::options().read(true).write(true).open(&path);
+        file.with_context(|| path.display().to_string())
     }
 
     /// A decimal number from a file of the device.
@@ -260,9 +270,7 @@ impl Bound {
 
     /// `p2pmem/allocate`, open for reading and writing.
     pub fn open(&self) -> Result<File> {
-        let path = self.pci.path("p2pmem/allocate");
-        let file = File::options().read(true).write(true).open(&path);
-        file.with_context(|| path.display().to_string())
+        self.pci.open_allocate()
     }
 
     /// New memory of the device, mapped as the ABI asks for.

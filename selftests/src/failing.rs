@@ -8,6 +8,7 @@
 
 use crate::harness;
 use crate::kmsg::{self, Log};
+use crate::setting::Setting;
 use anyhow::{bail, ensure, Context, Result};
 use nix::errno::Errno;
 use std::fs::{self, File};
@@ -19,31 +20,6 @@ const NTH: &str = "/proc/thread-self/fail-nth";
 /// Whether this kernel has it; a distribution's has not.
 pub fn is_possible() -> bool {
     Path::new(NTH).exists()
-}
-
-/// A file of settings as it was, written back on drop.
-struct Setting {
-    path: String,
-    before: String,
-}
-
-impl Setting {
-    fn set(path: &str, value: &str) -> Result<Setting> {
-        let before = fs::read_to_string(path).with_context(|| path.to_owned())?;
-        let setting = Setting {
-            path: path.to_owned(),
-            before: before.trim_end().to_owned(),
-        };
-        fs::write(path, value).with_context(|| format!("{value} to {path}"))?;
-        Ok(setting)
-    }
-}
-
-impl Drop for Setting {
-    fn drop(&mut self) {
-        let result = fs::write(&self.path, &self.before);
-        harness::note_problem(result.with_context(|| format!("{} to {}", self.before, self.path)));
-    }
 }
 
 /// What the core kernel reports of an allocation that failed, whoever asked for it: what the first

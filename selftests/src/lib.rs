@@ -5,6 +5,7 @@
 
 pub mod aio;
 pub mod bench;
+pub mod busy;
 pub mod child;
 pub mod device;
 pub mod disk;
@@ -22,11 +23,11 @@ pub mod pattern;
 pub mod poll;
 pub mod qmp;
 pub mod random;
+pub mod setting;
 pub mod slab;
 pub mod smaps;
 pub mod stress;
 pub mod tests;
-pub mod thp;
 pub mod uffd;
 pub mod uring;
 pub mod verbs;

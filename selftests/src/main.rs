@@ -49,7 +49,7 @@ fn trials() -> Vec<Trial> {
             flags_are_those_of_ordinary_memory
             each_mapping_has_a_file_of_its_own
             pages_come_at_first_touch_or_with_map_populate
-            rss_returns_to_what_it_was;
+            rss_grows_and_returns_to_what_it_was;
         bad_input:
             map_private
             offset_not_zero
@@ -93,6 +93,7 @@ fn trials() -> Vec<Trial> {
             madv_dontneed_keeps_the_memory
             madvise_does_no_harm
             madv_dontfork_is_followed
+            futexes_are_private_ones
             mlock_and_munlock
             mprotect
             mprotect_makes_a_readable_mapping_writable
@@ -172,6 +173,7 @@ fn trials() -> Vec<Trial> {
             mmap_does_not_wait_for_pins
             mmap_that_a_pin_stands_against_does_not_wait_for_zeroing
             mmap_waits_for_memory_that_is_being_zeroed
+            mmap_waits_for_ten_seconds_at_most
             a_signal_ends_the_wait_for_memory
             a_thousand_processes_contend_for_an_exhausted_pool;
         traps:

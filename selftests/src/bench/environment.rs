@@ -2,7 +2,7 @@
 
 //! What was measured on.
 
-use crate::thp;
+use crate::setting::{self, THP};
 use anyhow::{Context, Result};
 use std::fs;
 
@@ -33,7 +33,7 @@ impl Environment {
             revision,
             processor: models.first().context("no processor")?.to_string(),
             processors: models.len(),
-            transparent_hugepage: thp::current()?,
+            transparent_hugepage: setting::value(THP)?,
         })
     }
 

@@ -4,7 +4,7 @@
 
 use super::{LEN, OURS, THEIRS};
 use crate::child::{as_nobody, NOBODY};
-use crate::device::{Bound, Pci, CMB, LEGACY_CMB, MIXED, PLAIN};
+use crate::device::{Bound, Pci, CMB, CMBMSC, LEGACY_CMB, MIXED, PLAIN};
 use crate::mapping::{Mapping, Request, PAGE};
 use crate::module;
 use crate::pagemap;
@@ -67,8 +67,6 @@ pub fn nvme_controller_memory_buffer_of_before_1_4() -> Result<()> {
 
 /// As a reset leaves it. (Where nvme had the controller before, its buffer is still on.)
 pub fn nvme_controller_memory_buffer_that_is_off() -> Result<()> {
-    // NVMe register: controller memory buffer memory space control.
-    const CMBMSC: usize = 0x50;
     let bound = Bound::to_be(CMB)?;
     CMB.with_raw_bar(0, |registers| {
         registers.write(CMBMSC, 0);

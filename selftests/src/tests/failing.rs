@@ -5,7 +5,7 @@
 
 use super::{LEN, OURS};
 use crate::child::Child;
-use crate::device::{Bound, Pci, CMB, MIXED, PLAIN};
+use crate::device::{Bound, Pci, CMB, CMBMSC, MIXED, PLAIN};
 use crate::failing::{Injection, Shot};
 use crate::harness;
 use crate::mapping::{free_address, free_table, Mapping, Request, HUGE, PAGE};
@@ -85,8 +85,7 @@ impl Drop for SwitchedOn<'_> {
 
 /// Nothing is left of a device's having been bound.
 fn check_left_alone(pci: Pci) -> Result<()> {
-    /// NVMe register CMBMSC, and its bits CRE and CMSE: the buffer is on.
-    const CMBMSC: usize = 0x50;
+    /// CRE and CMSE of CMBMSC: the buffer is on.
     const ON: u64 = 3;
 
     ensure!(!pci.path("p2pmem").exists(), "p2pmem/ is there");

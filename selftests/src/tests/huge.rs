@@ -6,7 +6,7 @@ use super::{LEN, OURS};
 use crate::device::{Bound, CMB, PLAIN};
 use crate::mapping::{free_address, Mapping, Request, HUGE, PAGE, READ, WRITE};
 use crate::pagemap;
-use crate::thp::Setting;
+use crate::setting::{Setting, THP};
 use anyhow::Result;
 
 /// Every whole aligned 2 MiB, and nothing else, is mapped by 2 MiB entries once touched.
@@ -33,7 +33,7 @@ fn check_huge(mapping: &Mapping) -> Result<()> {
 }
 
 fn check_huge_with(setting: &str) -> Result<()> {
-    let _setting = Setting::set(setting)?;
+    let _setting = Setting::set(THP, setting)?;
     let bound = Bound::new(PLAIN)?;
     const LEN: usize = 5 * HUGE + 3 * PAGE;
 

@@ -235,6 +235,27 @@ pub fn madvise_does_no_harm() -> Result<()> {
     Ok(())
 }
 
+/// The kernel knows no name for a word of such memory that processes could share; within a process
+/// its address will do.
+pub fn futexes_are_private_ones() -> Result<()> {
+    let bound = Bound::new(PLAIN)?;
+    let mapping = bound.map(HUGE + PAGE)?;
+    mapping.touch();
+    for offset in [0, HUGE] {
+        assert_eq!(wake(&mapping, offset, 0), Err(Errno::EFAULT));
+        assert_eq!(wake(&mapping, offset, libc::FUTEX_PRIVATE_FLAG), Ok(0));
+    }
+    Ok(())
+}
+
+/// Wakes those who wait for a word of it to change, and returns how many that were.
+fn wake(mapping: &Mapping, offset: usize, flag: i32) -> nix::Result<i64> {
+    let address = mapping.address() + offset;
+    let operation = libc::FUTEX_WAKE | flag;
+    // SAFETY: the word is mapped; waking writes nothing.
+    Errno::result(unsafe { libc::syscall(libc::SYS_futex, address, operation, 1) })
+}
+
 /// A child does not get what it shall not have, and its parent keeps it.
 pub fn madv_dontfork_is_followed() -> Result<()> {
     let bound = Bound::new(PLAIN)?;

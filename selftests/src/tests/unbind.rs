@@ -11,6 +11,7 @@ use crate::kmsg::Log;
 use crate::mapping::{free_address, Mapping, Request, HUGE, PAGE};
 use crate::pace;
 use crate::poll;
+use crate::setting::Setting;
 use crate::verbs::{Loopback, Rdma};
 use anyhow::{ensure, Context, Result};
 use nix::errno::Errno;
@@ -160,7 +161,10 @@ pub fn waits_for_io_uring_with_unmapped_memory() -> Result<()> {
     check_unbind_waits(PLAIN, Pin::Uring, After::Unmap)
 }
 
+/// Nor does the kernel complain meanwhile of a task that hangs.
 pub fn says_every_ten_seconds_that_it_waits() -> Result<()> {
+    // It looks as often as that, and what it finds is an alarm.
+    let _setting = Setting::set("/proc/sys/kernel/hung_task_timeout_secs", "5")?;
     let bound = Bound::new(PLAIN)?;
     let holder = Helper::hold(PLAIN, LEN, OURS, Pin::Uring, After::Unmap)?;
     let mut log = Log::from_now()?;

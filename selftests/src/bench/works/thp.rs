@@ -5,7 +5,7 @@
 use super::{map, register, Sheet};
 use crate::bench::memory::Memory;
 use crate::bench::record::{Quantity, Thp};
-use crate::thp::Setting;
+use crate::setting::{Setting, THP};
 use anyhow::Result;
 
 pub fn measure(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
@@ -13,7 +13,7 @@ pub fn measure(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
     // In any order, for each leaves memory and processors as the next finds them.
     while !left.is_empty() {
         let thp = left.swap_remove(sheet.random.below(left.len()));
-        let _setting = Setting::set(thp.value())?;
+        let _setting = Setting::set(THP, thp.value())?;
         let map = map::much(memory, sheet.random)?;
         let verbs = register::verbs(memory, sheet.random)?;
         sheet.add(Quantity::MapMuchThp(thp), map);
