@@ -10,6 +10,19 @@ die() {
 	exit 1
 }
 
+# DIRECTORY GIB WHAT: nothing is begun that would fill the disk.
+need_room() {
+	local free
+	free=$(($(df --output=avail -k "$1" | tail -n 1) >> 20))
+	[ "$free" -ge "$2" ] ||
+		die "$cache has $free GiB left and $3 needs $2: make room or set P2PMEM_CACHE to a larger place, then run this again"
+}
+
+# The sums of the counts that programs have ended with, 'N passed, N failed', as two numbers. Nothing if none has.
+sum_of_counts() {
+	sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' | awk '{ p += $1; f += $2 } END { if (NR) print p, f }'
+}
+
 if [ -n "${P2PMEM_CACHE:-}" ]; then
 	cache=$P2PMEM_CACHE
 elif [ -n "${XDG_CACHE_HOME:-}" ]; then
