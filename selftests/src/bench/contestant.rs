@@ -35,6 +35,8 @@ pub enum Contestant {
     Tmpfs,
     /// A CMB of 8 GiB, by the nvme driver.
     Kernel8G,
+    /// The same, by p2pmem.
+    P2pmem8G,
     /// A BAR of 16 GiB, by p2pmem.
     P2pmem16G,
     /// A BAR of 64 GiB, by p2pmem.
@@ -42,7 +44,7 @@ pub enum Contestant {
 }
 
 impl Contestant {
-    pub const ALL: [Contestant; 10] = [
+    pub const ALL: [Contestant; 11] = [
         Contestant::Kernel,
         Contestant::P2pmem,
         Contestant::P2pmemRam,
@@ -51,6 +53,7 @@ impl Contestant {
         Contestant::Hugetlb,
         Contestant::Tmpfs,
         Contestant::Kernel8G,
+        Contestant::P2pmem8G,
         Contestant::P2pmem16G,
         Contestant::P2pmem64G,
     ];
@@ -65,6 +68,7 @@ impl Contestant {
             Contestant::Hugetlb => "hugetlb",
             Contestant::Tmpfs => "tmpfs",
             Contestant::Kernel8G => "kernel-8G",
+            Contestant::P2pmem8G => "p2pmem-8G",
             Contestant::P2pmem16G => "p2pmem-16G",
             Contestant::P2pmem64G => "p2pmem-64G",
         }
@@ -78,6 +82,7 @@ impl Contestant {
             Contestant::P2pmem => Origin::Module(CMB),
             Contestant::P2pmemRam => Origin::Module(LARGE),
             Contestant::P2pmemSmall => Origin::Module(PLAIN),
+            Contestant::P2pmem8G => Origin::Module(CMB_8G),
             Contestant::P2pmem16G => Origin::Module(BAR_16G),
             Contestant::P2pmem64G => Origin::Module(BAR_64G),
             Contestant::Anonymous => Origin::Anonymous,

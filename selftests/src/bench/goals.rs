@@ -39,11 +39,12 @@ pub fn goals() -> Vec<Goal> {
         goals.push(within(who, Reuse, Write, AtMost(1.2)));
     }
     goals.push(Goal {
-        subject: Subject::Time((Unpin, P2pmemRam)),
+        subject: Subject::Time((UnpinWorst, P2pmemRam)),
         bound: AtMost(20.0),
     });
-    // It has to look at what drains, not at the pool.
-    goals.push(between(Unpin, P2pmemRam, P2pmemSmall, AtMost(1.5)));
+    // It has to look at what drains, not at the pool: one is 256 times as large.
+    goals.push(between(Unpin, P2pmem16G, P2pmemSmall, AtMost(1.5)));
+    goals.push(within(P2pmemRam, UnpinMuch, Unpin, AtMost(32.0)));
     for (register, aligned) in [
         (RegisterVerbs, RegisterVerbsAligned),
         (RegisterUring, RegisterUringAligned),
@@ -76,13 +77,16 @@ pub fn goals() -> Vec<Goal> {
         goals.push(between(Read(transfer), Anonymous, P2pmemRam, bound));
         goals.push(between(Read(transfer), Kernel, P2pmem, bound));
     }
-    for who in [P2pmem16G, P2pmem64G] {
+    for who in [P2pmem8G, P2pmem16G, P2pmem64G] {
         for quantity in [Bind, Unbind] {
             goals.push(between(quantity, who, Kernel8G, AtMost(1.0)));
         }
         // Both need a page for 64 pages, and little else: as good as equal.
         goals.push(between(BindMemory, who, Kernel8G, AtMost(1.02)));
     }
-    goals.push(within(P2pmem16G, MapWhole, MapMuch, AtMost(1.0)));
+    // As good as equal.
+    goals.push(within(P2pmem16G, MapWhole, MapMuchAligned, AtMost(1.1)));
+    // The first has something to do for each page of 4 KiB.
+    goals.push(within(P2pmem16G, ReserveAgain, ReserveFirst, AtMost(0.1)));
     goals
 }

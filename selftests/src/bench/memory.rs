@@ -9,7 +9,7 @@ use super::MUCH;
 use crate::device::{Bound, Pci};
 use crate::poll;
 use anyhow::{bail, ensure, Context, Result};
-use std::fs::{self, File};
+use std::fs;
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -73,27 +73,30 @@ impl Memory {
 
     /// Bytes that the device donates.
     pub fn size(&self) -> Result<usize> {
-        let (pci, _) = self.pool()?.context("it has no device")?;
+        let pci = self.device().context("it has no device")?;
         Ok(pci.number("p2pmem/size")? as usize)
     }
 
     /// The file that is mapped to allocate some.
     pub fn allocate(&self) -> Option<PathBuf> {
-        let pci = match &self.backing {
-            Backing::Kernel { pci, .. } => *pci,
-            Backing::Module(bound) => bound.pci,
-            _ => return None,
-        };
-        Some(pci.path("p2pmem/allocate"))
+        Some(self.device()?.path("p2pmem/allocate"))
     }
 
-    /// Takes the device from its driver. Nothing may be mapped.
-    pub fn unbind(&self) -> Result<()> {
+    fn device(&self) -> Option<Pci> {
         match &self.backing {
-            Backing::Kernel { pci, .. } => pci.unbind(),
-            Backing::Module(bound) => bound.unbind(),
-            _ => bail!("{} has no driver", self.who.name()),
+            Backing::Kernel { pci, .. } => Some(*pci),
+            Backing::Module(bound) => Some(bound.pci),
+            _ => None,
         }
+    }
+
+    /// Takes the device from its driver. Nothing may be mapped: this is not left to a process that
+    /// could be waited for with a deadline, since starting one takes time itself.
+    pub fn unbind(&self) -> Result<()> {
+        let pci = self.device().context("it has no device")?;
+        let driver = pci.driver().context("it has no driver")?;
+        let path = format!("/sys/bus/pci/drivers/{driver}/unbind");
+        fs::write(&path, pci.0).context(path)
     }
 
     /// Gives it back.
@@ -116,24 +119,11 @@ impl Memory {
 
     pub fn open(&self) -> Result<Source> {
         Ok(match &self.backing {
-            Backing::Kernel { pci, .. } => {
-                let path = pci.path("p2pmem/allocate");
-                let file = File::options().read(true).write(true).open(&path);
-                Source::kernel(file.with_context(|| path.display().to_string())?)
-            }
+            Backing::Kernel { pci, .. } => Source::kernel(pci.open_allocate()?),
             Backing::Module(bound) => Source::p2pmem(bound.open()?),
             Backing::Tmpfs(tmpfs) => Source::tmpfs(venue::file_with_memory(tmpfs, MUCH)?),
             Backing::Hugetlb => Source::hugetlb(),
             Backing::Anonymous => Source::anonymous(),
-        })
-    }
-
-    /// The p2pmem directory and what is available when nothing is mapped.
-    fn pool(&self) -> Result<Option<(Pci, usize)>> {
-        Ok(match &self.backing {
-            Backing::Kernel { pci, idle } => Some((*pci, *idle)),
-            Backing::Module(bound) => Some((bound.pci, bound.size()?)),
-            _ => None,
         })
     }
 
@@ -144,8 +134,10 @@ impl Memory {
 
     /// The same for all but `used` bytes.
     pub fn settle_but(&self, used: usize) -> Result<()> {
-        let Some((pci, idle)) = self.pool()? else {
-            return Ok(());
+        let (pci, idle) = match &self.backing {
+            Backing::Kernel { pci, idle } => (*pci, *idle),
+            Backing::Module(bound) => (bound.pci, bound.size()?),
+            _ => return Ok(()),
         };
         // To zero much takes long.
         let deadline = poll::deadline() * (1 + (idle >> 30) as u32);

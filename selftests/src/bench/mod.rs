@@ -20,7 +20,7 @@ mod source;
 pub mod stats;
 mod svg;
 mod table;
-mod timing;
+pub mod timing;
 mod venue;
 pub mod works;
 
@@ -48,7 +48,7 @@ pub struct Options {
 #[derive(Default)]
 pub struct Outcome {
     pub record: Record,
-    /// What could not be measured, and why.
+    /// What could not be measured, and why, and what else went wrong.
     pub problems: Vec<String>,
 }
 
@@ -108,7 +108,7 @@ impl Bench {
         WORKS
             .iter()
             .filter(|work| work.contestants.contains(&who) && wanted(work.name))
-            .filter(|work| round % work.every == 0)
+            .filter(|work| round % work.every == work.every - 1)
             .filter(|work| !self.given_up.contains(&(who, work.name)))
             .collect()
     }

@@ -18,6 +18,8 @@ pub enum Quantity {
     Write,
     Reuse,
     Unpin,
+    UnpinWorst,
+    UnpinMuch,
     RegisterVerbs,
     RegisterVerbsAligned,
     RegisterUring,
@@ -32,7 +34,8 @@ pub enum Quantity {
     Unbind,
     BindMemory,
     MapWhole,
-    ReserveWhole,
+    ReserveFirst,
+    ReserveAgain,
 }
 
 /// How a sample counts.
@@ -40,6 +43,8 @@ pub enum Quantity {
 pub enum Unit {
     Seconds,
     Bytes,
+    /// Where the clock counts them instead.
+    Instructions,
 }
 
 /// How much is read from a disk at once.
@@ -92,6 +97,7 @@ impl Unit {
         match self {
             Unit::Seconds => "s",
             Unit::Bytes => "bytes",
+            Unit::Instructions => "instructions",
         }
     }
 }
@@ -116,6 +122,7 @@ fn with_thousands(count: usize) -> String {
 impl Quantity {
     pub fn name(self) -> String {
         let map = "map and unmap 64 MiB";
+        let reserve = "mmap of 16 GiB, per 2 MiB";
         let verbs = "ibv_reg_mr 64 MiB";
         let uring = "io_uring buffer of 64 MiB";
         match self {
@@ -125,6 +132,8 @@ impl Quantity {
             Quantity::Write => "write 64 MiB".to_owned(),
             Quantity::Reuse => "unmap 64 MiB until available".to_owned(),
             Quantity::Unpin => "unpin 2 MiB until available".to_owned(),
+            Quantity::UnpinWorst => "unpin 2 MiB until available, longest of 16".to_owned(),
+            Quantity::UnpinMuch => "unpin 64 MiB until available".to_owned(),
             Quantity::RegisterVerbs => verbs.to_owned(),
             Quantity::RegisterVerbsAligned => format!("{verbs}, aligned"),
             Quantity::RegisterUring => uring.to_owned(),
@@ -141,7 +150,8 @@ impl Quantity {
             Quantity::Unbind => "unbind, per GiB".to_owned(),
             Quantity::BindMemory => "memory to bind, per GiB".to_owned(),
             Quantity::MapWhole => "map and unmap 16 GiB, per 64 MiB".to_owned(),
-            Quantity::ReserveWhole => "mmap of 16 GiB, per 2 MiB".to_owned(),
+            Quantity::ReserveFirst => format!("{reserve}, the first"),
+            Quantity::ReserveAgain => format!("{reserve}, again"),
         }
     }
 

@@ -2,7 +2,7 @@
 
 //! The results as text for people, and as JSON.
 
-use super::environment::Environment;
+use super::environment::{Clock, Environment};
 use super::goal::{Bound, Goal, Subject, Verdict};
 use super::record::{Record, Unit};
 use super::results::Results;
@@ -35,6 +35,8 @@ fn sample(unit: Unit, value: f64) -> String {
     match unit {
         Unit::Seconds => time(value),
         Unit::Bytes => format!("{} MiB", digits(value / (1 << 20) as f64)),
+        Unit::Instructions if value < 1e6 => format!("{} thousand", digits(value / 1e3)),
+        Unit::Instructions => format!("{} million", digits(value / 1e6)),
     }
 }
 
@@ -76,9 +78,9 @@ pub fn goals(goals: &[Goal], record: &Record, instructions: Option<&Results>) ->
 }
 
 /// What was measured, row by row.
-pub fn medians(record: &Record) -> String {
+pub fn medians(record: &Record, clock: Clock) -> String {
     let columns = [
-        ("median", Align::Right),
+        (clock.heading(), Align::Right),
         ("quartiles", Align::Left),
         ("of", Align::Left),
         ("who", Align::Left),
@@ -86,10 +88,11 @@ pub fn medians(record: &Record) -> String {
     let rows: Vec<Vec<String>> = record
         .series()
         .filter_map(|(quantity, who, samples)| {
-            let spread = Spread::of(samples)?;
+            let (unit, samples) = clock.reading(quantity.unit(), samples);
+            let spread = Spread::of(&samples)?;
             Some(vec![
-                sample(quantity.unit(), spread.median),
-                between(spread, |value| sample(quantity.unit(), value)),
+                sample(unit, spread.median),
+                between(spread, |value| sample(unit, value)),
                 quantity.name(),
                 who.name().to_owned(),
             ])
@@ -161,11 +164,12 @@ pub fn json(goals: &[Goal], outcome: &Outcome, environment: &Environment, seed: 
     let series: Vec<Value> = record
         .series()
         .map(|(quantity, who, samples)| {
+            let (unit, samples) = environment.clock.reading(quantity.unit(), samples);
             json!({
                 "of": quantity.name(),
                 "who": who.name(),
-                "unit": quantity.unit().symbol(),
-                "spread": spread_json(Spread::of(samples)),
+                "unit": unit.symbol(),
+                "spread": spread_json(Spread::of(&samples)),
                 "samples": samples,
             })
         })

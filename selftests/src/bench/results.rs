@@ -12,8 +12,9 @@ use std::fs;
 use std::path::Path;
 
 pub struct Results {
-    /// What was measured on.
+    /// What was measured on, and what.
     pub processor: String,
+    pub revision: String,
     /// The median of each subject, by what it says of itself.
     medians: BTreeMap<(String, String), f64>,
 }
@@ -38,6 +39,7 @@ impl Results {
         }
         Some(Results {
             processor: json["processor"].as_str()?.to_owned(),
+            revision: json["revision"].as_str()?.to_owned(),
             medians,
         })
     }
@@ -46,15 +48,18 @@ impl Results {
         self.medians.get(&subject.text()).copied()
     }
 
-    /// What is more than `margin` times worse now, a line each.
+    /// The ratios that are more than `margin` times worse now, a line each. (Times depend on the
+    /// machine.)
     pub fn regressions(&self, goals: &[Goal], now: &Record, margin: f64) -> Vec<String> {
         let regression = |goal: &Goal| {
+            let Subject::Ratio(..) = goal.subject else {
+                return None;
+            };
             let (before, now) = (self.median(goal.subject)?, goal.subject.value(now)?.median);
             let worse = goal.bound.score(before)? / goal.bound.score(now)?;
             let (what, who) = goal.subject.text();
-            let unit = goal.subject.unit();
             let (now, before) = (digits(now), digits(before));
-            (worse > margin).then(|| format!("{what}, {who}: {now}{unit}, was {before}{unit}"))
+            (worse > margin).then(|| format!("{what}, {who}: {now}, was {before}"))
         };
         goals.iter().filter_map(regression).collect()
     }
@@ -67,9 +72,10 @@ mod tests {
     use super::super::record::Quantity::MapPage;
     use super::*;
 
-    const JSON: &str = r#"{"processor": "one", "goals": [
+    const JSON: &str = r#"{"processor": "one", "revision": "abc", "goals": [
         {"of": "map and unmap 4 KiB", "who": "kernel / p2pmem", "value": {"median": 3.0}},
-        {"of": "another", "who": "p2pmem", "value": null}
+        {"of": "another", "who": "p2pmem", "value": null},
+        {"of": "map and unmap 4 KiB", "who": "kernel", "value": {"median": 1.0}}
     ]}"#;
 
     fn regressions(kernel: f64, bound: Bound) -> usize {
@@ -89,6 +95,19 @@ mod tests {
         assert_eq!(regressions(1.9, Bound::AtLeast(1.0)), 1);
         assert_eq!(regressions(4.4, Bound::AtMost(9.0)), 0);
         assert_eq!(regressions(4.6, Bound::AtMost(9.0)), 1);
+    }
+
+    #[test]
+    fn a_longer_time_is_no_regression() {
+        let mut record = Record::default();
+        record.add(MapPage, Kernel, 9.0);
+        let goals = [Goal {
+            subject: Subject::Time((MapPage, Kernel)),
+            bound: Bound::AtMost(20.0),
+        }];
+        let results = Results::parse(JSON).unwrap();
+        assert!(results.median(goals[0].subject).is_some());
+        assert!(results.regressions(&goals, &record, 1.5).is_empty());
     }
 
     #[test]

@@ -4,7 +4,17 @@
 
 use super::stats::Spread;
 use anyhow::{Context, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// Whether the clock counts instructions: see [`count_instructions`].
+static COUNTING: AtomicBool = AtomicBool::new(false);
+
+/// From now on one call makes a sample. Where the clock advances by a nanosecond for each instruction
+/// that is executed, the next one would take as long, and be a long time coming.
+pub fn count_instructions() {
+    COUNTING.store(true, Ordering::Relaxed);
+}
 
 /// What a sample should add up to: the clock and an interrupt hardly matter then.
 const ENOUGH: Duration = Duration::from_millis(20);
@@ -31,6 +41,9 @@ pub fn sample(mut some: impl FnMut() -> Result<(Duration, usize)>) -> Result<f64
         let (time, operations) = some()?;
         total += time;
         calls.push(time.as_secs_f64() / operations as f64);
+        if COUNTING.load(Ordering::Relaxed) {
+            break;
+        }
     }
     Ok(Spread::of(&calls).context("no call")?.median)
 }

@@ -27,10 +27,27 @@ pub struct Work {
     pub name: &'static str,
     /// Who does it.
     pub contestants: &'static [Contestant],
-    /// One round in so many has it.
+    /// One round in so many has it, the last of them.
     pub every: u64,
     /// Takes one sample of each of its quantities. Nothing is mapped before and after.
-    pub measure: fn(&Memory, &mut Sheet) -> Result<()>,
+    pub measure: Measure,
+}
+
+type Measure = fn(&Memory, &mut Sheet) -> Result<()>;
+
+impl Work {
+    const fn each_round(
+        name: &'static str,
+        contestants: &'static [Contestant],
+        measure: Measure,
+    ) -> Work {
+        Work {
+            name,
+            contestants,
+            every: 1,
+            measure,
+        }
+    }
 }
 
 /// Where one contestant's samples go.
@@ -47,82 +64,45 @@ impl Sheet<'_> {
 }
 
 pub const WORKS: &[Work] = &[
+    Work::each_round(
+        "map-much",
+        &[Kernel, P2pmem, P2pmemRam, Anonymous, Hugetlb, Tmpfs],
+        map::measure_much,
+    ),
+    Work::each_round(
+        "map-aligned",
+        &[Kernel, P2pmem, P2pmemRam],
+        map::measure_much_aligned,
+    ),
+    Work::each_round(
+        "map-page",
+        &[Kernel, P2pmem, P2pmemRam, Anonymous, Tmpfs],
+        map::measure_pages,
+    ),
+    Work::each_round(
+        "register",
+        &[P2pmem, P2pmemRam, Anonymous, Hugetlb],
+        register::measure,
+    ),
+    Work::each_round("register-aligned", &[P2pmemRam], register::measure_aligned),
+    Work::each_round("reuse", &[P2pmem, P2pmemRam], reuse::measure),
+    Work::each_round(
+        "unpin",
+        &[P2pmemRam, P2pmemSmall, P2pmem16G],
+        unpin::measure,
+    ),
+    Work::each_round("unpin-much", &[P2pmemRam], unpin::measure_much),
+    Work::each_round("crowd", &[Kernel, P2pmemRam], crowd::measure),
+    Work::each_round("threads", &[Kernel, P2pmemRam, Tmpfs], threads::measure),
+    Work::each_round("thp", &[P2pmemRam], thp::measure),
+    Work::each_round("fio", &[Kernel, P2pmem, P2pmemRam, Anonymous], fio::measure),
+    Work::each_round(
+        "bind",
+        &[Kernel8G, P2pmem8G, P2pmem16G, P2pmem64G],
+        bind::measure,
+    ),
     Work {
-        name: "map-much",
-        contestants: &[Kernel, P2pmem, P2pmemRam, Anonymous, Hugetlb, Tmpfs],
-        every: 1,
-        measure: map::measure_much,
-    },
-    Work {
-        name: "map-aligned",
-        contestants: &[Kernel, P2pmem, P2pmemRam],
-        every: 1,
-        measure: map::measure_much_aligned,
-    },
-    Work {
-        name: "map-page",
-        contestants: &[Kernel, P2pmem, P2pmemRam, Anonymous, Tmpfs],
-        every: 1,
-        measure: map::measure_pages,
-    },
-    Work {
-        name: "register",
-        contestants: &[P2pmem, P2pmemRam, Anonymous, Hugetlb],
-        every: 1,
-        measure: register::measure,
-    },
-    Work {
-        name: "register-aligned",
-        contestants: &[P2pmemRam],
-        every: 1,
-        measure: register::measure_aligned,
-    },
-    Work {
-        name: "reuse",
-        contestants: &[P2pmem, P2pmemRam],
-        every: 1,
-        measure: reuse::measure,
-    },
-    Work {
-        name: "unpin",
-        contestants: &[P2pmemRam, P2pmemSmall],
-        every: 1,
-        measure: unpin::measure,
-    },
-    Work {
-        name: "crowd",
-        contestants: &[Kernel, P2pmemRam],
-        every: 1,
-        measure: crowd::measure,
-    },
-    Work {
-        name: "threads",
-        contestants: &[Kernel, P2pmemRam, Tmpfs],
-        every: 1,
-        measure: threads::measure,
-    },
-    Work {
-        name: "thp",
-        contestants: &[P2pmemRam],
-        every: 1,
-        measure: thp::measure,
-    },
-    Work {
-        name: "fio",
-        contestants: &[Kernel, P2pmem, P2pmemRam, Anonymous],
-        every: 1,
-        measure: fio::measure,
-    },
-    Work {
-        name: "bind",
-        contestants: &[Kernel8G, P2pmem16G, P2pmem64G],
-        every: 1,
-        measure: bind::measure,
-    },
-    Work {
-        name: "map-whole",
-        contestants: &[P2pmem16G],
         every: 4,
-        measure: whole::measure,
+        ..Work::each_round("map-whole", &[P2pmem16G], whole::measure)
     },
 ];

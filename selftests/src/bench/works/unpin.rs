@@ -5,40 +5,55 @@
 use super::Sheet;
 use crate::bench::memory::Memory;
 use crate::bench::record::Quantity;
-use crate::bench::timing::{sample, timed};
+use crate::bench::stats::Spread;
+use crate::bench::timing::timed;
+use crate::bench::MUCH;
 use crate::mapping::{free_address, HUGE};
 use crate::verbs::Rdma;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Unpins in a row: how long one takes depends on how soon the module looks after it.
-const UNPINS: usize = 8;
+/// Unpins for one sample: how long one takes depends on how soon the module looks after it.
+const UNPINS: usize = 16;
 
 /// Longer than the module's pauses between two looks, in microseconds.
 const LONGEST_WAIT: usize = 20_000;
 
 pub fn measure(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
+    let times = unpins(memory, sheet, HUGE)?;
+    let spread = Spread::of(&times).context("no unpin")?;
+    let worst = times.iter().copied().fold(0.0, f64::max);
+    sheet.add(Quantity::Unpin, spread.median);
+    sheet.add(Quantity::UnpinWorst, worst);
+    Ok(())
+}
+
+/// How that grows with what drains.
+pub fn measure_much(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
+    let times = unpins(memory, sheet, MUCH)?;
+    let spread = Spread::of(&times).context("no unpin")?;
+    sheet.add(Quantity::UnpinMuch, spread.median);
+    Ok(())
+}
+
+fn unpins(memory: &Memory, sheet: &mut Sheet, len: usize) -> Result<Vec<f64>> {
     let rdma = Rdma::open()?;
     let source = memory.open()?;
-    let seconds = sample(|| {
-        let mut total = Duration::ZERO;
-        for _ in 0..UNPINS {
-            let mapping = source.map_at(HUGE, Some(free_address(HUGE, 0)?))?;
-            let region = rdma.register(&mapping)?;
-            drop(mapping);
-            memory.wait_draining(HUGE)?;
-            // The unpin may come at any moment between two looks.
-            sleep(Duration::from_micros(
-                sheet.random.below(LONGEST_WAIT) as u64
-            ));
-            drop(region);
-            let (time, result) = timed(|| memory.settle());
-            result?;
-            total += time;
-        }
-        Ok((total, UNPINS))
-    })?;
-    sheet.add(Quantity::Unpin, seconds);
-    Ok(())
+    let mut unpin = || -> Result<f64> {
+        let mapping = source.map_at(len, Some(free_address(len, 0)?))?;
+        let region = rdma.register(&mapping)?;
+        drop(mapping);
+        memory.wait_draining(len)?;
+        // The unpin may come at any moment between two looks.
+        let pause = sheet.random.below(LONGEST_WAIT);
+        sleep(Duration::from_micros(pause as u64));
+        drop(region);
+        let (time, result) = timed(|| memory.settle());
+        result?;
+        Ok(time.as_secs_f64())
+    };
+    // To warm up.
+    unpin()?;
+    (0..UNPINS).map(|_| unpin()).collect()
 }

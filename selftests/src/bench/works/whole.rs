@@ -5,34 +5,38 @@
 use super::{map, Sheet};
 use crate::bench::memory::Memory;
 use crate::bench::record::Quantity;
-use crate::bench::room::Ceiling;
 use crate::bench::timing::timed;
 use crate::bench::MUCH;
-use crate::mapping::HUGE;
+use crate::mapping::{free_address, HUGE};
 use anyhow::Result;
 
 pub fn measure(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
+    // So that nobody has used any of it: the first mapping gives all its pages their shape.
+    memory.unbind()?;
+    memory.bind()?;
     let source = memory.open()?;
     let len = memory.size()?;
-    // What the device held before is zeroed now, and all of it gets the shape that it keeps.
-    drop(source.map(len)?);
-    memory.settle()?;
-    let _ceiling = Ceiling::new(memory, &source, len, sheet.random)?;
-
-    let (map, result) = timed(|| source.map(len).map(drop));
-    result?;
-    memory.settle()?;
-    let (reserve, mapping) = timed(|| source.reserve(len));
+    let (first, mapping) = timed(|| source.reserve(len));
     drop(mapping?);
     memory.settle()?;
-    sheet.add(
-        Quantity::MapWhole,
-        map.as_secs_f64() * MUCH as f64 / len as f64,
-    );
+
+    // What the device held before is zeroed once.
+    let at = Some(free_address(len, 0)?);
+    let mapping = source.map_at(len, at)?;
+    source.check(&mapping)?;
+    drop(mapping);
+    memory.settle()?;
+
+    let (map, result) = timed(|| source.map_at(len, at).map(drop));
+    result?;
+    memory.settle()?;
+    let (again, mapping) = timed(|| source.reserve(len));
+    drop(mapping?);
+    memory.settle()?;
+    let per = |bytes: usize| bytes as f64 / len as f64;
+    sheet.add(Quantity::MapWhole, map.as_secs_f64() * per(MUCH));
+    sheet.add(Quantity::ReserveFirst, first.as_secs_f64() * per(HUGE));
+    sheet.add(Quantity::ReserveAgain, again.as_secs_f64() * per(HUGE));
     // In the same rounds, on the same memory.
-    let much = map::much(memory, sheet.random)?;
-    sheet.add(Quantity::MapMuch, much);
-    let blocks = (len / HUGE) as f64;
-    sheet.add(Quantity::ReserveWhole, reserve.as_secs_f64() / blocks);
-    Ok(())
+    map::measure_much_aligned(memory, sheet)
 }
