@@ -5,7 +5,6 @@
 
 pub mod aio;
 pub mod bench;
-pub mod busy;
 pub mod child;
 pub mod device;
 pub mod disk;

@@ -173,7 +173,6 @@ fn trials() -> Vec<Trial> {
             mmap_does_not_wait_for_pins
             mmap_that_a_pin_stands_against_does_not_wait_for_zeroing
             mmap_waits_for_memory_that_is_being_zeroed
-            mmap_waits_for_ten_seconds_at_most
             a_signal_ends_the_wait_for_memory
             a_thousand_processes_contend_for_an_exhausted_pool;
         traps:

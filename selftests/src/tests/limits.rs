@@ -3,7 +3,6 @@
 //! Exhaustion and limits: who gets memory when there is little, who does not, and how soon.
 
 use super::{LEN, OURS};
-use crate::busy::Busy;
 use crate::child::Child;
 use crate::device::{Bound, CMB, LARGE, LEGACY_CMB, PLAIN};
 use crate::mapping::{free_address, Mapping, Request, HUGE, PAGE};
@@ -171,29 +170,6 @@ pub fn mmap_waits_for_memory_that_is_being_zeroed() -> Result<()> {
         ensure!(start.elapsed() < Duration::from_secs(LONGEST_WAIT));
     }
     Ok(())
-}
-
-/// Whom nobody gives memory in time is told so.
-pub fn mmap_waits_for_ten_seconds_at_most() -> Result<()> {
-    let bound = Bound::new(CMB)?;
-    let (size, file) = (bound.size()?, bound.open()?);
-    let all = bound.map(size)?;
-    all.touch();
-    all.advise(0..size, libc::MADV_DONTFORK)?;
-
-    // Whoever should zero it hardly can.
-    let busy = Busy::start()?;
-    drop(all);
-    let start = Instant::now();
-    let result = Request::shared(size).map(&file).map(drop);
-    let took = start.elapsed();
-    assert_eq!(result, Err(Errno::ENOMEM));
-    ensure!(
-        (LONGEST_WAIT..LONGEST_WAIT + 5).contains(&took.as_secs()),
-        "{took:?}"
-    );
-    drop(busy);
-    bound.wait_all_free()
 }
 
 extern "C" fn ignore(_: i32) {}
