@@ -160,11 +160,16 @@ impl Pci {
     }
 
     fn begin_unbind(self) -> Result<Option<Helper>> {
-        let Some(driver) = self.driver() else {
+        let Some(path) = self.unbind_file() else {
             return Ok(None);
         };
-        let path = format!("/sys/bus/pci/drivers/{driver}/unbind");
         Helper::write(&path, self.0).map(Some)
+    }
+
+    /// Where its address is written to take it from its driver, if it has one.
+    pub fn unbind_file(self) -> Option<String> {
+        let driver = self.driver()?;
+        Some(format!("/sys/bus/pci/drivers/{driver}/unbind"))
     }
 
     /// Gives it back to the driver that the kernel would choose.

@@ -84,8 +84,7 @@ pub fn goals() -> Vec<Goal> {
         // Both need a page for 64 pages, and little else: as good as equal.
         goals.push(between(BindMemory, who, Kernel8G, AtMost(1.02)));
     }
-    // As good as equal.
-    goals.push(within(P2pmem16G, MapWhole, MapMuchAligned, AtMost(1.1)));
+    goals.push(within(P2pmem16G, MapWhole, MapMuchAligned, AtMost(1.0)));
     // The first has something to do for each page of 4 KiB.
     goals.push(within(P2pmem16G, ReserveAgain, ReserveFirst, AtMost(0.1)));
     goals

@@ -94,8 +94,7 @@ impl Memory {
     /// could be waited for with a deadline, since starting one takes time itself.
     pub fn unbind(&self) -> Result<()> {
         let pci = self.device().context("it has no device")?;
-        let driver = pci.driver().context("it has no driver")?;
-        let path = format!("/sys/bus/pci/drivers/{driver}/unbind");
+        let path = pci.unbind_file().context("it has no driver")?;
         fs::write(&path, pci.0).context(path)
     }
 

@@ -3,6 +3,7 @@
 //! What the machine has to provide for the whole run, taken before its memory fragments.
 
 use crate::mapping::HUGE;
+use crate::setting::{self, Setting};
 use anyhow::{ensure, Context, Result};
 use nix::fcntl::{fallocate, FallocateFlags};
 use nix::mount::{mount, umount2, MntFlags, MsFlags};
@@ -13,26 +14,12 @@ use std::path::{Path, PathBuf};
 const NR_HUGEPAGES: &str = "/proc/sys/vm/nr_hugepages";
 
 /// Hugetlb pages, until drop.
-struct HugePages {
-    before: String,
-}
-
-impl HugePages {
-    fn reserve(bytes: usize) -> Result<HugePages> {
-        let read = || fs::read_to_string(NR_HUGEPAGES).context(NR_HUGEPAGES);
-        let pages = HugePages { before: read()? };
-        let wanted = bytes / HUGE;
-        fs::write(NR_HUGEPAGES, wanted.to_string()).context(NR_HUGEPAGES)?;
-        let got: usize = read()?.trim_end().parse()?;
-        ensure!(got >= wanted, "{got} hugetlb pages instead of {wanted}");
-        Ok(pages)
-    }
-}
-
-impl Drop for HugePages {
-    fn drop(&mut self) {
-        let _ = fs::write(NR_HUGEPAGES, &self.before);
-    }
+fn reserve_huge_pages(bytes: usize) -> Result<Setting> {
+    let wanted = bytes / HUGE;
+    let setting = Setting::set(NR_HUGEPAGES, &wanted.to_string())?;
+    let got: usize = setting::value(NR_HUGEPAGES)?.parse()?;
+    ensure!(got >= wanted, "{got} hugetlb pages instead of {wanted}");
+    Ok(setting)
 }
 
 /// A mounted tmpfs with huge=always, until drop.
@@ -67,7 +54,7 @@ impl Drop for Tmpfs {
 
 /// All of it.
 pub struct Venue {
-    _huge_pages: HugePages,
+    _huge_pages: Setting,
     tmpfs: Tmpfs,
 }
 
@@ -75,7 +62,7 @@ impl Venue {
     /// With hugetlb pages for so many bytes.
     pub fn new(bytes: usize) -> Result<Venue> {
         Ok(Venue {
-            _huge_pages: HugePages::reserve(bytes)?,
+            _huge_pages: reserve_huge_pages(bytes)?,
             tmpfs: Tmpfs::mount()?,
         })
     }
