@@ -38,6 +38,11 @@ pub const HOT: Pci = Pci("0000:01:00.0");
 /// A plain, prefetchable BAR 2 of 256 MiB.
 pub const LARGE: Pci = Pci("0000:00:1a.0");
 
+/// NVMe controller with a CMB of 256 MiB, which takes long to be zeroed.
+pub const LARGE_CMB: Pci = Pci("0000:00:0f.0");
+/// A plain, prefetchable BAR 2 of 1 GiB.
+pub const GIB_BAR: Pci = Pci("0000:00:0e.0");
+
 /// NVMe register CMBMSC, controller memory buffer memory space control, in BAR 0.
 pub const CMBMSC: usize = 0x50;
 

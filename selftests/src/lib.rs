@@ -5,6 +5,7 @@
 
 pub mod aio;
 pub mod bench;
+pub mod busy;
 pub mod child;
 pub mod device;
 pub mod disk;

@@ -72,6 +72,7 @@ fn trials() -> Vec<Trial> {
             entries_when_the_setting_is_never
             entries_of_a_controller_memory_buffer
             entries_of_a_mapping_of_the_whole_device
+            entries_of_a_whole_aligned_gib
             entries_whoever_touches_first
             no_entries_where_madvise_forbids_them
             entries_may_be_split;
@@ -173,6 +174,7 @@ fn trials() -> Vec<Trial> {
             mmap_does_not_wait_for_pins
             mmap_that_a_pin_stands_against_does_not_wait_for_zeroing
             mmap_waits_for_memory_that_is_being_zeroed
+            mmap_waits_no_longer_than_ten_seconds
             a_signal_ends_the_wait_for_memory
             a_thousand_processes_contend_for_an_exhausted_pool;
         traps:

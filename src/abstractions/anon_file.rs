@@ -70,7 +70,8 @@ impl<T: MappedFile> AnonFile<T> {
         ..pin_init::zeroed()
     };
 
-    /// Makes a file. `EACCES` if a security module forbids it, `ENODEV` if the module is being
+    /// Makes a file. `EACCES` if a security module forbids it (no test shows that: it takes a policy
+    /// that does, which distributions have none of for such files), `ENODEV` if the module is being
     /// unloaded. May sleep.
     pub(crate) fn new(data: Arc<T>) -> Result<Self> {
         let data = data.into_foreign();
@@ -167,8 +168,7 @@ impl<T: MappedFile> AnonFile<T> {
     ) -> bindings::vm_fault_t {
         // No 1 GiB entries, which the kernel asks for first. If the VMA is split within 2 MiB,
         // `mm_find_pmd` takes the device's memory below such an entry for a page table, and mremap
-        // drops the entry but not its reference. No test shows that none appears: the core asks
-        // for them only in a mapping with a whole aligned GiB, and the tests' devices are smaller.
+        // drops the entry but not its reference.
         if order != helpers::HELPER_PMD_ORDER {
             return Outcome::FALLBACK.0;
         }

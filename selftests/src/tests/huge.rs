@@ -3,8 +3,8 @@
 //! 2 MiB entries wherever a whole aligned 2 MiB of the mapping exists.
 
 use super::{LEN, OURS};
-use crate::device::{Bound, CMB, PLAIN};
-use crate::mapping::{free_address, Mapping, Request, HUGE, PAGE, READ, WRITE};
+use crate::device::{Bound, CMB, GIB_BAR, PLAIN};
+use crate::mapping::{free_address, free_table, Mapping, Request, HUGE, PAGE, READ, WRITE};
 use crate::pagemap;
 use crate::setting::{Setting, THP};
 use anyhow::Result;
@@ -72,6 +72,27 @@ pub fn entries_of_a_mapping_of_the_whole_device() -> Result<()> {
             check_huge(&bound.map_at(len, free_address(len, misalignment)?)?)?;
         }
     }
+    Ok(())
+}
+
+/// None is larger than 2 MiB, even where the kernel could have one of 1 GiB: to split such an entry
+/// within 2 MiB, and to move a part, would make it take the device's memory for a page table.
+pub fn entries_of_a_whole_aligned_gib() -> Result<()> {
+    let bound = Bound::new(GIB_BAR)?;
+    let size = bound.size()?;
+    let mapping = bound.map_at(size, free_table()?)?;
+    mapping.write(0, OURS.word(0));
+    // All of it would be there with one that is larger.
+    let present = pagemap::physical_addresses(&mapping)?;
+    assert_eq!(present.iter().flatten().count(), HUGE / PAGE);
+    assert_eq!(pagemap::huge_ranges(&mapping)?.first(), Some(&(0..HUGE)));
+    let (first, mut second) = mapping.split(HUGE / 2 + PAGE);
+    second.move_to(free_address(second.len(), 0)?)?;
+    second.write(0, OURS.word(1));
+    assert_eq!(
+        (first.read(0), second.read(0)),
+        (OURS.word(0), OURS.word(1))
+    );
     Ok(())
 }
 

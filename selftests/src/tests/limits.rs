@@ -3,8 +3,9 @@
 //! Exhaustion and limits: who gets memory when there is little, who does not, and how soon.
 
 use super::{LEN, OURS};
+use crate::busy::{self, Busy};
 use crate::child::Child;
-use crate::device::{Bound, CMB, LARGE, LEGACY_CMB, PLAIN};
+use crate::device::{Bound, CMB, LARGE, LARGE_CMB, LEGACY_CMB, PLAIN};
 use crate::mapping::{free_address, Mapping, Request, HUGE, PAGE};
 use crate::pace;
 use crate::pagemap;
@@ -20,6 +21,7 @@ use nix::unistd::{close, pipe2};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::IntoRawFd;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// What README promises for memory that only waits to be zeroed, in seconds.
@@ -170,6 +172,40 @@ pub fn mmap_waits_for_memory_that_is_being_zeroed() -> Result<()> {
         ensure!(start.elapsed() < Duration::from_secs(LONGEST_WAIT));
     }
     Ok(())
+}
+
+/// Where the worker gets so little time that it will not do, mmap gives up when README says so.
+pub fn mmap_waits_no_longer_than_ten_seconds() -> Result<()> {
+    let bound = Bound::new(LARGE_CMB)?;
+    let size = bound.size()?;
+    let file = bound.open()?;
+    // It takes as long as it takes, until the harness's own limit.
+    let wait_all_free = || -> Result<()> {
+        while bound.available()? < size {
+            sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    };
+    // What the device held before is out of the way then.
+    bound.map(size)?.touch();
+    wait_all_free()?;
+    busy::in_a_hurry(|| {
+        let all = bound.map(size)?;
+        all.touch();
+        // Else those who keep the processors busy would have it, too.
+        all.advise(0..size, libc::MADV_DONTFORK)?;
+        let busy = Busy::start()?;
+        drop(all);
+        let start = Instant::now();
+        let result = Request::shared(size).map(&file).map(drop);
+        let took = start.elapsed();
+        drop(busy);
+        ensure!(result == Err(Errno::ENOMEM), "{result:?} after {took:?}");
+        let expected = Duration::from_secs(LONGEST_WAIT)..Duration::from_secs(LONGEST_WAIT * 3 / 2);
+        ensure!(expected.contains(&took), "{took:?}");
+        Ok(())
+    })?;
+    wait_all_free()
 }
 
 extern "C" fn ignore(_: i32) {}
