@@ -29,6 +29,8 @@ thread_local! {
 /// Lets the running test fail when `result` does: for drop, which cannot return it.
 pub fn note_problem(result: Result<()>) {
     if let Err(error) = result {
+        // For programs that have no tests.
+        eprintln!("clean-up: {error:#}");
         PROBLEMS.with_borrow_mut(|problems| problems.push(format!("clean-up: {error:#}")));
     }
 }

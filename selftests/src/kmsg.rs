@@ -24,6 +24,8 @@ const ALARMS: &[&str] = &[
     "lockdep",
     "ODEBUG disabled",
     "debugging out of memory",
+    // The module's own: see `abstractions/folio.rs`.
+    "memory is lost",
     "possible circular locking",
     "possible recursive locking",
     "suspicious RCU usage",

@@ -2,7 +2,8 @@
 
 //! What the kernel has in use of the things that a mapping and a bound device are made of.
 //!
-//! For what is forgotten but still referred to, which kmemleak cannot see. It needs a kernel that
+//! For what is forgotten but still referred to, which kmemleak cannot see (what is not referred to,
+//! the module's own structures among that, is for kmemleak: `scripts/guest-leaks`). It needs a kernel that
 //! gives each kind of object a slab cache of its own, as one with KASAN does.
 
 use crate::poll;

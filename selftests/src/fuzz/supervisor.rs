@@ -14,8 +14,9 @@ use crate::disk;
 use crate::kmsg::Log;
 use crate::module;
 use crate::random::Random;
+use crate::setting::Setting;
 use crate::verbs;
-use anyhow::{ensure, Context, Result};
+use anyhow::{ensure, Result};
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use std::fs::{self, File};
 use std::thread::sleep;
@@ -83,8 +84,7 @@ pub fn run(options: Options) -> Result<bool> {
     // Only children that are to leave a core file raise it.
     let (_, most) = getrlimit(Resource::RLIMIT_CORE)?;
     setrlimit(Resource::RLIMIT_CORE, 0, most)?;
-    let core_pattern = fs::read_to_string(CORE_PATTERN)?;
-    fs::write(CORE_PATTERN, CORE).context(CORE_PATTERN)?;
+    let core_pattern = Setting::set(CORE_PATTERN, CORE)?;
 
     let log = Log::from_now()?;
     module::load("")?;
@@ -110,7 +110,7 @@ pub fn run(options: Options) -> Result<bool> {
     }
     supervisor.finish()?;
 
-    fs::write(CORE_PATTERN, core_pattern).context(CORE_PATTERN)?;
+    drop(core_pattern);
     let _ = fs::remove_file(CORE);
     tally.print();
     supervisor.done.print();

@@ -62,11 +62,15 @@ pub fn run(
     while done.cycles < cycles {
         // Before the kernel overwrites what has not been read.
         log.alarms()?;
-        let until = Instant::now() + Duration::from_millis(random.below(150) as u64);
-        while Instant::now() < until {
-            if !stress.step()? {
-                return Ok(done);
-            }
+        let mut goes_on = use_for_a_while(stress, &mut random)?;
+        let look = (done.cycles + 1) % 8 == 0 || done.cycles + 1 == cycles;
+        if look {
+            look_for_all(stress, device.bound()?)?;
+            done.looks += 1;
+            goes_on = goes_on && use_for_a_while(stress, &mut random)?;
+        }
+        if !goes_on {
+            return Ok(done);
         }
         let mut rmmod = Helper::unload()?;
         let meanwhile = random.chance(1, 2);
@@ -86,30 +90,42 @@ pub fn run(
         }
         done.cycles += 1;
 
-        let look = done.cycles % 8 == 0 || done.cycles == cycles;
-        // What is plugged in is nvme's at first, with a file `allocate` of the same name.
-        let pause = look || matches!(device, Device::InSlot(..));
-        if pause {
-            stress.pause()?;
-        }
-        if let Device::InSlot(slot, bound) = device {
-            *bound = Some(Bound::to_be(slot.plug()?)?);
-        }
-        let bound = device.bound()?;
-        bound.bind()?;
-        if look {
-            bound.wait_all_free().context("with nobody there")?;
-            done.looks += 1;
-        }
-        if let (true, Device::InSlot(..)) = (look, &*device) {
-            use_as_drive(bound)?;
-            done.drives += 1;
-        }
-        if pause {
-            stress.resume();
+        match device {
+            Device::Bound(bound) => bound.bind()?,
+            Device::InSlot(slot, bound) => {
+                // What is plugged in is nvme's at first, with a file `allocate` of the same name.
+                stress.pause()?;
+                let bound = bound.insert(Bound::to_be(slot.plug()?)?);
+                bound.bind()?;
+                if look {
+                    use_as_drive(bound)?;
+                    done.drives += 1;
+                }
+                stress.resume();
+            }
         }
     }
     Ok(done)
+}
+
+/// Returns whether the stress goes on.
+fn use_for_a_while(stress: &mut Stress, random: &mut Random) -> Result<bool> {
+    let until = Instant::now() + Duration::from_millis(random.below(150) as u64);
+    while Instant::now() < until {
+        if !stress.step()? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Everybody lets go of the memory for a while, and all of it must come back. (To look for it after
+/// an unbind would be too late: a device that is bound again has all its memory, whatever was lost.)
+fn look_for_all(stress: &mut Stress, bound: &Bound) -> Result<()> {
+    stress.pause()?;
+    bound.wait_all_free().context("with nobody there")?;
+    stress.resume();
+    Ok(())
 }
 
 /// The end of rmmod, which a mapping refuses. Without one it waits for the pins.
