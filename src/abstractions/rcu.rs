@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
 
+use super::task;
 use kernel::bindings;
 
 /// A grace period that began no earlier than when this was made.
@@ -24,8 +25,11 @@ impl GracePeriod {
     }
 
     /// Returns once the grace period is over; at once if it already is. May sleep.
+    ///
+    /// Not by `cond_synchronize_rcu`, which would wait for one that begins after this one.
     pub(crate) fn wait(self) {
-        // SAFETY: The state came from `start_poll_synchronize_rcu`.
-        unsafe { bindings::cond_synchronize_rcu(self.0) };
+        while !self.is_over() {
+            task::sleep_idle(1);
+        }
     }
 }
