@@ -40,7 +40,7 @@ pub const MUCH: usize = 64 << 20;
 pub struct Options {
     pub rounds: u64,
     pub seed: u64,
-    /// Only these; all if there are none.
+    /// Only these.
     pub works: Vec<String>,
 }
 
@@ -102,9 +102,7 @@ impl Bench {
     }
 
     fn works_of(&self, who: Contestant, round: u64) -> Vec<&'static Work> {
-        let wanted = |name: &str| {
-            self.options.works.is_empty() || self.options.works.iter().any(|work| work == name)
-        };
+        let wanted = |name: &str| self.options.works.iter().any(|work| work == name);
         WORKS
             .iter()
             .filter(|work| work.contestants.contains(&who) && wanted(work.name))

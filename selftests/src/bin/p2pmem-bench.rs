@@ -31,6 +31,9 @@ struct Arguments {
     /// Only this work, or these
     #[arg(long)]
     work: Vec<String>,
+    /// Not this work
+    #[arg(long, conflicts_with = "work")]
+    without: Vec<String>,
     /// Repeats the choices of another run (not its timing)
     #[arg(long)]
     seed: Option<u64>,
@@ -81,15 +84,23 @@ fn write(path: &Path, text: &str) -> Result<()> {
 
 /// Whether everything could be measured, and nothing is much worse than before.
 fn run(arguments: Arguments) -> Result<bool> {
-    for name in &arguments.work {
-        let known: Vec<&str> = WORKS.iter().map(|work| work.name).collect();
+    let known: Vec<&str> = WORKS.iter().map(|work| work.name).collect();
+    for name in arguments.work.iter().chain(&arguments.without) {
         ensure!(
             known.contains(&name.as_str()),
             "there is no work `{name}`: use {}",
             known.join(", ")
         );
     }
-    let selected = !arguments.work.is_empty();
+    let selected = !(arguments.work.is_empty() && arguments.without.is_empty());
+    let works = match arguments.work {
+        works if !works.is_empty() => works,
+        _ => known
+            .iter()
+            .map(|&name| name.to_owned())
+            .filter(|name| !arguments.without.contains(name))
+            .collect(),
+    };
     let read = |path: Option<PathBuf>| path.map(|path| Results::read(&path)).transpose();
     let (instructions, before) = (read(arguments.instructions)?, read(arguments.before)?);
     let seed = arguments.seed.unwrap_or_else(Random::any_seed);
@@ -110,7 +121,7 @@ fn run(arguments: Arguments) -> Result<bool> {
     let mut outcome = bench::run(Options {
         rounds: if arguments.quick { 3 } else { arguments.rounds },
         seed,
-        works: arguments.work,
+        works,
     })?;
     // Whatever else is wrong, what has been measured is not to be lost.
     if let Err(error) = module::unload() {
