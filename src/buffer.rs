@@ -25,6 +25,7 @@ use crate::{
     pool::{Allocation, Block, Pool},
     protocol::lease,
 };
+use core::ops::Range;
 use kernel::{
     mm::virt::VmaNew,
     new_mutex,
@@ -126,6 +127,18 @@ fn find(blocks: &mut [Block], offset: usize) -> Option<(&mut Folio, usize)> {
     Some((blocks.get_mut(number)?.folio.as_mut()?, index))
 }
 
+/// Adds entries for pages `offsets` of the mapping, as [`Fault::insert_around`] does.
+fn insert_around(fault: &mut Fault<'_>, blocks: &mut [Block], mut offsets: Range<usize>) {
+    while !offsets.is_empty() {
+        let Some((folio, index)) = find(blocks, offsets.start) else {
+            break;
+        };
+        let end = offsets.end.min(offsets.start + folio.nr_pages() - index);
+        fault.insert_around(offsets.start..end, folio, index);
+        offsets.start = end;
+    }
+}
+
 impl MappedFile for Buffer {
     const NAME: &'static CStr = c"[p2pmem]";
     const MODULE: &'static ThisModule = &crate::THIS_MODULE;
@@ -136,15 +149,11 @@ impl MappedFile for Buffer {
                 return Outcome::SIGBUS;
             };
             let outcome = fault.insert_page(folio, index);
-            // To map all of a table takes little longer than one more fault.
-            let mut left = fault.around();
-            while outcome == Outcome::DONE && !left.is_empty() {
-                let Some((folio, index)) = find(blocks, left.start) else {
-                    break;
-                };
-                let end = left.end.min(left.start + folio.nr_pages() - index);
-                fault.insert_around(left.start..end, folio, index);
-                left.start = end;
+            if outcome == Outcome::DONE {
+                // To map all of a table takes little longer than one more fault.
+                let (touched, around) = (fault.page_offset(), fault.around());
+                insert_around(fault, blocks, around.start..touched);
+                insert_around(fault, blocks, touched + 1..around.end);
             }
             outcome
         })
