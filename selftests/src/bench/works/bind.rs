@@ -6,6 +6,7 @@ use super::Sheet;
 use crate::bench::memory::Memory;
 use crate::bench::record::Quantity;
 use crate::bench::timing::timed;
+use crate::mapping::PAGE;
 use crate::poll;
 use anyhow::{Context, Result};
 use std::fs;
@@ -36,7 +37,7 @@ fn free_memory() -> Result<f64> {
     const PAUSE: Duration = Duration::from_millis(100);
 
     let mut last = read_free_memory()?;
-    poll::until_some("an end of the changes in MemFree", || {
+    poll::until_some("an end of the changes in free memory", || {
         sleep(PAUSE);
         let now = read_free_memory()?;
         let settled = (now - last).abs() < NOISE;
@@ -45,10 +46,34 @@ fn free_memory() -> Result<f64> {
     })
 }
 
+/// With what processors keep at hand: after much has been freed, MemFree lacks several MiB of that.
 fn read_free_memory() -> Result<f64> {
-    const FILE: &str = "/proc/meminfo";
+    const FILE: &str = "/proc/zoneinfo";
     let text = fs::read_to_string(FILE).context(FILE)?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemFree:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    Ok(kib.context("no MemFree")?.parse::<f64>()? * 1024.0)
+    Ok((free_pages(&text) * PAGE) as f64)
+}
+
+/// Of all zones, in their lists and in those of the processors.
+fn free_pages(zoneinfo: &str) -> usize {
+    let number = |line: &str| {
+        let line = line.trim_start();
+        let number = line
+            .strip_prefix("pages free ")
+            .or(line.strip_prefix("count: "))?;
+        number.trim_start().parse::<usize>().ok()
+    };
+    zoneinfo.lines().filter_map(number).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_pages_are_in_zones_and_at_processors() {
+        let text = "Node 0, zone    DMA32\n  per-node stats\n      nr_inactive_anon 7\n  pages free     1000\n        \
+                    boost    1\n  pagesets\n    cpu: 0\n              count:    30\n              high:     80\n    \
+                    cpu: 1\n              count:    4\nNode 0, zone   Normal\n  pages free     200\n";
+        assert_eq!(free_pages(text), 1234);
+    }
 }
