@@ -92,15 +92,13 @@ fn run(arguments: Arguments) -> Result<bool> {
             known.join(", ")
         );
     }
+    let works: Vec<String> = known
+        .iter()
+        .map(|&name| name.to_owned())
+        .filter(|name| arguments.work.is_empty() || arguments.work.contains(name))
+        .filter(|name| !arguments.without.contains(name))
+        .collect();
     let selected = !(arguments.work.is_empty() && arguments.without.is_empty());
-    let works = match arguments.work {
-        works if !works.is_empty() => works,
-        _ => known
-            .iter()
-            .map(|&name| name.to_owned())
-            .filter(|name| !arguments.without.contains(name))
-            .collect(),
-    };
     let read = |path: Option<PathBuf>| path.map(|path| Results::read(&path)).transpose();
     let (instructions, before) = (read(arguments.instructions)?, read(arguments.before)?);
     let seed = arguments.seed.unwrap_or_else(Random::any_seed);

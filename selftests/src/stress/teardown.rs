@@ -62,15 +62,16 @@ pub fn run(
     while done.cycles < cycles {
         // Before the kernel overwrites what has not been read.
         log.alarms()?;
-        let mut goes_on = use_for_a_while(stress, &mut random)?;
+        if !use_for_a_while(stress, &mut random)? {
+            return Ok(done);
+        }
         let look = (done.cycles + 1) % 8 == 0 || done.cycles + 1 == cycles;
         if look {
             look_for_all(stress, device.bound()?)?;
             done.looks += 1;
-            goes_on = goes_on && use_for_a_while(stress, &mut random)?;
-        }
-        if !goes_on {
-            return Ok(done);
+            if !use_for_a_while(stress, &mut random)? {
+                return Ok(done);
+            }
         }
         let mut rmmod = Helper::unload()?;
         let meanwhile = random.chance(1, 2);
