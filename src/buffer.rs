@@ -139,47 +139,61 @@ fn insert_around(fault: &mut Fault<'_>, blocks: &mut [Block], mut offsets: Range
     }
 }
 
+/// Answers a fault with 4 KiB entries, for all that the VMA maps through the same table.
+fn insert_small(fault: &mut Fault<'_>, blocks: &mut [Block]) -> Outcome {
+    let Some((folio, index)) = find(blocks, fault.page_offset()) else {
+        return Outcome::SIGBUS;
+    };
+    let outcome = fault.insert_page(folio, index);
+    if outcome == Outcome::DONE {
+        // To map all of a table takes little longer than one more fault.
+        let (touched, around) = (fault.page_offset(), fault.around());
+        insert_around(fault, blocks, around.start..touched);
+        insert_around(fault, blocks, touched + 1..around.end);
+    }
+    outcome
+}
+
+/// Answers a fault with 2 MiB entries, or [`Outcome::FALLBACK`].
+fn insert_huge(fault: &mut Fault<'_>, blocks: &mut [Block]) -> Outcome {
+    let offset = fault.page_offset();
+    let Some((folio, index)) = find(blocks, offset) else {
+        // Without a folio there is no memory, whatever the size of entry.
+        return Outcome::SIGBUS;
+    };
+    let Some(start) = offset.checked_sub(index) else {
+        // The block begins at the end of the mapping.
+        return Outcome::FALLBACK;
+    };
+    let outcome = fault.insert_huge(folio, start);
+    if outcome == Outcome::DONE {
+        for start in (start..).step_by(1 << PMD_ORDER).take(HUGE_ENTRIES).skip(1) {
+            let more = find(blocks, start)
+                .is_some_and(|(folio, index)| index == 0 && fault.insert_huge_after(folio, start));
+            if !more {
+                break;
+            }
+        }
+    }
+    outcome
+}
+
 impl MappedFile for Buffer {
     const NAME: &'static CStr = c"[p2pmem]";
     const MODULE: &'static ThisModule = &crate::THIS_MODULE;
 
     fn fault(this: ArcBorrow<'_, Self>, fault: &mut Fault<'_>) -> Outcome {
-        this.with_blocks(|blocks| {
-            let Some((folio, index)) = find(blocks, fault.page_offset()) else {
-                return Outcome::SIGBUS;
-            };
-            let outcome = fault.insert_page(folio, index);
-            if outcome == Outcome::DONE {
-                // To map all of a table takes little longer than one more fault.
-                let (touched, around) = (fault.page_offset(), fault.around());
-                insert_around(fault, blocks, around.start..touched);
-                insert_around(fault, blocks, touched + 1..around.end);
-            }
-            outcome
-        })
+        this.with_blocks(|blocks| insert_small(fault, blocks))
     }
 
     fn huge_fault(this: ArcBorrow<'_, Self>, fault: &mut Fault<'_>) -> Outcome {
         this.with_blocks(|blocks| {
-            let offset = fault.page_offset();
-            let Some((folio, index)) = find(blocks, offset) else {
-                // Without a folio there is no memory, whatever the size of entry.
-                return Outcome::SIGBUS;
-            };
-            let Some(start) = offset.checked_sub(index) else {
-                // The block begins at the end of the mapping.
-                return Outcome::FALLBACK;
-            };
-            let outcome = fault.insert_huge(folio, start);
-            if outcome == Outcome::DONE {
-                for start in (start..).step_by(1 << PMD_ORDER).take(HUGE_ENTRIES).skip(1) {
-                    let more = find(blocks, start).is_some_and(|(folio, index)| {
-                        index == 0 && fault.insert_huge_after(folio, start)
-                    });
-                    if !more {
-                        break;
-                    }
-                }
+            let outcome = insert_huge(fault, blocks);
+            // Small entries are made here too: on its way from here to `fault` the kernel makes a
+            // page table of its own first. To a huge one nothing can be added: the kernel has to
+            // split it.
+            if outcome == Outcome::FALLBACK && !fault.is_huge() {
+                return insert_small(fault, blocks);
             }
             outcome
         })

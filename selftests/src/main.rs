@@ -78,6 +78,7 @@ fn trials() -> Vec<Trial> {
             entries_may_be_split;
         around:
             a_touch_fills_a_table_of_small_entries
+            a_touch_fills_an_end_with_small_entries
             a_touch_fills_gaps_only
             a_touch_maps_no_more_that_was_never_used
             a_touch_maps_large_blocks_behind_it

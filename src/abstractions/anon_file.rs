@@ -30,12 +30,13 @@ pub(crate) trait MappedFile: Send + Sync + Sized + 'static {
     /// Cannot be unloaded while such a file exists.
     const MODULE: &'static ThisModule;
 
-    /// Answers a fault with 4 KiB entries, one of them at the address touched. May sleep; mmap or VMA
+    /// Answers a fault with 4 KiB entries, one of them at the address touched: where there is a table
+    /// of such entries, or user space wants no others (`MADV_NOHUGEPAGE`). May sleep; mmap or VMA
     /// lock held for reading.
     fn fault(this: ArcBorrow<'_, Self>, fault: &mut Fault<'_>) -> Outcome;
 
-    /// Answers a fault with 2 MiB entries, or [`Outcome::FALLBACK`]. Context as for
-    /// [`Self::fault`].
+    /// Answers any other fault, with entries of 2 MiB or 4 KiB, or with [`Outcome::FALLBACK`]: then
+    /// [`Self::fault`] is called. Context as there.
     fn huge_fault(this: ArcBorrow<'_, Self>, fault: &mut Fault<'_>) -> Outcome;
 
     /// The last mapping is gone. Runs in the task that unmapped it, without the mmap lock; may
@@ -66,6 +67,7 @@ impl<T: MappedFile> AnonFile<T> {
     const VM_OPS: &'static bindings::vm_operations_struct = &bindings::vm_operations_struct {
         fault: Some(Self::fault_callback),
         huge_fault: Some(Self::huge_fault_callback),
+        map_pages: Some(Self::map_pages_callback),
         // No `page_mkwrite` or `pfn_mkwrite`: either makes GUP refuse long-term pins.
         ..pin_init::zeroed()
     };
@@ -178,6 +180,17 @@ impl<T: MappedFile> AnonFile<T> {
             let data = Self::data((*vmf.as_ref().__bindgen_anon_1.vma).vm_file);
             T::huge_fault(data, &mut Fault::from_raw(vmf)).0
         }
+    }
+
+    /// Maps nothing before a read fault. But only where there is such a callback does the kernel take
+    /// it that `fault` needs no more than the VMA's lock (`vmf_can_call_fault`, mm/memory.c): without
+    /// it, threads that fault in memory would wait for each other's `mmap`.
+    unsafe extern "C" fn map_pages_callback(
+        _vmf: *mut bindings::vm_fault,
+        _start: usize,
+        _end: usize,
+    ) -> bindings::vm_fault_t {
+        0
     }
 
     unsafe extern "C" fn release_callback(

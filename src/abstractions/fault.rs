@@ -80,6 +80,12 @@ impl Fault<'_> {
         self.vmf().flags & helpers::HELPER_FAULT_FLAG_WRITE != 0
     }
 
+    /// Whether there is a 2 MiB entry where a 4 KiB one would go.
+    pub(crate) fn is_huge(&self) -> bool {
+        // SAFETY: The fault path has set `pmd` before it called back.
+        unsafe { helpers::helper_pmd_trans_huge(self.vmf().pmd) }
+    }
+
     /// Answers with an entry for page `index` of `folio` at the address touched. May sleep.
     ///
     /// Calls of this and of the other functions that insert must be serialised for a file: the table
@@ -88,9 +94,8 @@ impl Fault<'_> {
         if index >= folio.nr_pages() {
             return Outcome::SIGBUS;
         }
-        // SAFETY: The fault path has set `pmd` before it called back. A 2 MiB entry that another
-        // fault has put there meanwhile serves this one as well.
-        if unsafe { helpers::helper_pmd_trans_huge(self.vmf().pmd) } {
+        // A 2 MiB entry that another fault has put there meanwhile serves this one as well.
+        if self.is_huge() {
             return Outcome::DONE;
         }
         let first = folio.expose();
@@ -98,7 +103,7 @@ impl Fault<'_> {
         // protection says, or else, for soft-dirty, another fault has to find out.
         //
         // SAFETY: `index` is within the folio, on which a reference is held. The VMA takes
-        // ordinary pages in its `fault` callback.
+        // ordinary pages in its callbacks.
         Outcome(unsafe {
             bindings::vmf_insert_page_mkwrite(self.vmf.as_ptr(), first.as_ptr().add(index), false)
         })
@@ -129,8 +134,7 @@ impl Fault<'_> {
         {
             return;
         }
-        // SAFETY: As in `insert_page`.
-        if unsafe { helpers::helper_pmd_trans_huge(self.vmf().pmd) } {
+        if self.is_huge() {
             return;
         }
         let first = folio.expose();
@@ -164,15 +168,10 @@ impl Fault<'_> {
         {
             return Outcome::FALLBACK;
         }
-        // SAFETY: The fault path has set `pmd` before it called back.
-        let (none, huge) = unsafe {
-            (
-                helpers::helper_pmd_none(self.vmf().pmd),
-                helpers::helper_pmd_trans_huge(self.vmf().pmd),
-            )
-        };
+        // SAFETY: As in `is_huge`.
+        let none = unsafe { helpers::helper_pmd_none(self.vmf().pmd) };
         // A table of 4 KiB entries is there: only they can answer now.
-        if !none && !huge {
+        if !none && !self.is_huge() {
             return Outcome::FALLBACK;
         }
         let page = folio.expose();

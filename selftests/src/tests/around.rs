@@ -67,6 +67,28 @@ pub fn a_touch_fills_a_table_of_small_entries() -> Result<()> {
     Ok(())
 }
 
+/// So does one at an end of a mapping whose other entries are to be large.
+pub fn a_touch_fills_an_end_with_small_entries() -> Result<()> {
+    const LEN: usize = 2 * HUGE + 3 * PAGE;
+    let bound = used()?;
+    for misalignment in [PAGE, HUGE / 2, HUGE - PAGE] {
+        let mapping = map(&bound, LEN, misalignment)?;
+        let first = pages(0..HUGE - misalignment);
+        let last = pages(((LEN + misalignment) & !(HUGE - 1)) - misalignment..LEN);
+        mapping.read(LEN - PAGE);
+        assert_eq!(present(&mapping)?, last, "{misalignment:#x}");
+        mapping.write(0, 1);
+        assert_eq!(
+            present(&mapping)?,
+            [first, last].concat(),
+            "{misalignment:#x}"
+        );
+        mapping.fill(OURS);
+        mapping.check(OURS)?;
+    }
+    Ok(())
+}
+
 /// What has an entry keeps it, another VMA gets none, and what another process wrote is to be seen.
 pub fn a_touch_fills_gaps_only() -> Result<()> {
     let bound = used()?;
