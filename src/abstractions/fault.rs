@@ -16,6 +16,10 @@ use kernel::{
 /// Number of entries in a table of any level.
 const PTRS_PER_TABLE: usize = 1 << PMD_ORDER;
 
+/// Pages for which entries are made with one call. More would save little: see `insert_pages`,
+/// mm/memory.c.
+const BATCH: usize = 32;
+
 /// How a fault has been dealt with (`vm_fault_t`).
 #[derive(PartialEq)]
 pub(crate) struct Outcome(pub(super) bindings::vm_fault_t);
@@ -138,17 +142,53 @@ impl Fault<'_> {
             return;
         }
         let first = folio.expose();
+        let distance = (offsets.start as isize - self.page_offset() as isize) << PAGE_SHIFT;
+        let address = self.address().wrapping_add_signed(distance);
+        for start in (0..offsets.len()).step_by(BATCH) {
+            let len = BATCH.min(offsets.len() - start);
+            // SAFETY: `index + offsets.len()` is not beyond the folio.
+            let page = unsafe { first.as_ptr().add(index + start) };
+            // SAFETY: A reference is held on the folio. By the checks above all of `offsets` is in
+            // the VMA, and no huge entry is there.
+            unsafe { self.insert_batch(address + (start << PAGE_SHIFT), page, len) };
+        }
+    }
+
+    /// Adds entries for `len` pages, at most [`BATCH`], from `address` on. Where there is none when
+    /// it returns, a fault will see to that.
+    ///
+    /// # Safety
+    ///
+    /// - From `first` on there must be that many pages of a folio on which a reference is held.
+    /// - The addresses of all of them must be in the VMA, and none have a huge entry.
+    unsafe fn insert_batch(&mut self, address: usize, first: *mut bindings::page, len: usize) {
+        let mut pages: [_; BATCH] = core::array::from_fn(|i| first.wrapping_add(i));
+        let mut action = bindings::mmap_action::default();
+        action.__bindgen_anon_1.map_kernel.start = address;
+        action.__bindgen_anon_1.map_kernel.pages = pages.as_mut_ptr();
+        action.__bindgen_anon_1.map_kernel.nr_pages = len.min(BATCH);
+        // Takes the table's lock once for eight pages. That is `vm_insert_pages` without
+        // VM_MIXEDMAP, which the VMA could not get in a fault and must not have.
+        //
+        // SAFETY: By the safety requirements, and `pages` has that many.
+        let err = unsafe {
+            bindings::map_kernel_pages_complete(
+                (*self.vmf.as_ptr()).__bindgen_anon_1.vma,
+                &raw mut action,
+            )
+        };
+        if err == 0 {
+            return;
+        }
+        // It has stopped, most likely at an entry that was there.
+        //
         // SAFETY: A structure of plain data.
         let mut vmf = unsafe { self.vmf.as_ptr().read() };
-        for (offset, index) in offsets.zip(index..) {
-            let distance = (offset as isize - self.page_offset() as isize) << PAGE_SHIFT;
-            vmf.__bindgen_anon_1.address = self.address().wrapping_add_signed(distance);
-            // SAFETY: As in `insert_page`. Of `vmf` the call uses nothing but the VMA and the
-            // address, which is in the VMA and belongs to the same table. If there is no entry when
-            // it returns, a fault will see to that.
-            unsafe {
-                bindings::vmf_insert_page_mkwrite(&raw mut vmf, first.as_ptr().add(index), false)
-            };
+        for (i, &page) in pages.iter().take(len).enumerate() {
+            vmf.__bindgen_anon_1.address = address + (i << PAGE_SHIFT);
+            // SAFETY: By the safety requirements. Of `vmf` the call uses nothing but the VMA and the
+            // address.
+            unsafe { bindings::vmf_insert_page_mkwrite(&raw mut vmf, page, false) };
         }
     }
 
