@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 /// Something that takes time, or memory. In the order in which results are shown.
 ///
-/// Memory that is mapped gets all its page table entries at once, and what is registered is
-/// populated. Aligned mappings begin at a multiple of 2 MiB; the others wherever the kernel puts
+/// Memory that is mapped gets all its page table entries at once unless it says otherwise, and what
+/// is registered is populated. Aligned mappings begin at a multiple of 2 MiB; the others wherever the kernel puts
 /// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Quantity {
@@ -25,8 +25,8 @@ pub enum Quantity {
     RegisterUring,
     RegisterUringAligned,
     AllocateAmong(Crowd),
-    AllocateByOne,
-    AllocateByTwo,
+    /// So many threads do.
+    AllocateBy(Filled, usize),
     MapMuchThp(Thp),
     RegisterVerbsThp(Thp),
     Read(Transfer),
@@ -63,6 +63,15 @@ pub enum Crowd {
     Pages(usize),
     /// So many, of which a half, chosen at random, has been unmapped again.
     HalfOf(usize),
+}
+
+/// How a mapping gets its page table entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Filled {
+    /// By a fault for each page table.
+    ByTouch,
+    /// By MAP_POPULATE.
+    AtOnce,
 }
 
 /// A setting of `transparent_hugepage/enabled`.
@@ -139,8 +148,14 @@ impl Quantity {
             Quantity::RegisterUring => uring.to_owned(),
             Quantity::RegisterUringAligned => format!("{uring}, aligned"),
             Quantity::AllocateAmong(crowd) => format!("map 4 KiB among {}", crowd.name()),
-            Quantity::AllocateByOne => "map 2 MiB, one thread".to_owned(),
-            Quantity::AllocateByTwo => "map 2 MiB, two threads".to_owned(),
+            Quantity::AllocateBy(filled, threads) => {
+                let how = match filled {
+                    Filled::ByTouch => "map and touch",
+                    Filled::AtOnce => "map",
+                };
+                let by = if threads == 1 { "thread" } else { "threads" };
+                format!("{how} 2 MiB, {threads} {by}")
+            }
             Quantity::MapMuchThp(thp) => format!("{map}, THP {}", thp.value()),
             Quantity::RegisterVerbsThp(thp) => format!("{verbs}, THP {}", thp.value()),
             Quantity::Read(transfer) => {

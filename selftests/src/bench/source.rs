@@ -111,7 +111,12 @@ impl Source {
 
     /// New memory, but no entries unless they come by themselves.
     pub fn reserve(&self, len: usize) -> Result<Mapping> {
-        self.call(len, None, 0)
+        self.reserve_at(len, None)
+    }
+
+    /// The same at an address that is free, if there is one.
+    pub fn reserve_at(&self, len: usize, at: Option<usize>) -> Result<Mapping> {
+        self.call(len, at, 0)
     }
 
     fn call(&self, len: usize, at: Option<usize>, populate: i32) -> Result<Mapping> {

@@ -4,7 +4,7 @@
 
 use super::Sheet;
 use crate::bench::memory::Memory;
-use crate::bench::record::Quantity;
+use crate::bench::record::{Filled, Quantity};
 use crate::bench::source::Source;
 use crate::bench::timing::sample;
 use crate::mapping::{Mapping, Request, HUGE, PAGE};
@@ -22,21 +22,23 @@ const PIECES: usize = 24;
 const OFFSET: usize = 77 * PAGE;
 
 pub fn measure(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
-    let one = sample(|| Ok((allocate(memory, 1)?, PIECES)))?;
-    let two = sample(|| Ok((allocate(memory, 2)?, 2 * PIECES)))?;
-    sheet.add(Quantity::AllocateByOne, one);
-    sheet.add(Quantity::AllocateByTwo, two);
+    for filled in [Filled::ByTouch, Filled::AtOnce] {
+        for threads in [1, 2] {
+            let time = sample(|| Ok((allocate(memory, threads, filled)?, threads * PIECES)))?;
+            sheet.add(Quantity::AllocateBy(filled, threads), time);
+        }
+    }
     Ok(())
 }
 
 /// From when the first of the threads begins until the last is done.
-fn allocate(memory: &Memory, threads: usize) -> Result<Duration> {
+fn allocate(memory: &Memory, threads: usize, filled: Filled) -> Result<Duration> {
     let barrier = Barrier::new(threads);
     let runs = thread::scope(|scope| {
         let threads: Vec<_> = (0..threads)
             .map(|cpu| {
                 let barrier = &barrier;
-                scope.spawn(move || run(memory, cpu, barrier))
+                scope.spawn(move || run(memory, cpu, filled, barrier))
             })
             .collect();
         let join = |thread: thread::ScopedJoinHandle<'_, Result<Run>>| {
@@ -58,7 +60,7 @@ struct Run {
     _pieces: Vec<Mapping>,
 }
 
-fn run(memory: &Memory, cpu: usize, barrier: &Barrier) -> Result<Run> {
+fn run(memory: &Memory, cpu: usize, filled: Filled, barrier: &Barrier) -> Result<Run> {
     let prepare = || {
         let mut cpus = CpuSet::new();
         cpus.set(cpu)?;
@@ -80,7 +82,17 @@ fn run(memory: &Memory, cpu: usize, barrier: &Barrier) -> Result<Run> {
 
     let began = Instant::now();
     let pieces = (0..PIECES)
-        .map(|piece| source.map_at(HUGE, Some(first + piece * HUGE)))
+        .map(|piece| {
+            let at = Some(first + piece * HUGE);
+            match filled {
+                Filled::AtOnce => source.map_at(HUGE, at),
+                Filled::ByTouch => source.reserve_at(HUGE, at).inspect(|mapping| {
+                    // It has a part in no more than two tables.
+                    mapping.read(0);
+                    mapping.read(HUGE - PAGE);
+                }),
+            }
+        })
         .collect::<Result<_>>()?;
     Ok(Run {
         began,
