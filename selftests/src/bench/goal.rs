@@ -67,6 +67,14 @@ impl Subject {
         }
     }
 
+    /// What it is made of.
+    pub fn series(self) -> Vec<Series> {
+        match self {
+            Subject::Ratio(over, under) => vec![over, under],
+            Subject::Time(series) => vec![series],
+        }
+    }
+
     /// What is measured, and of whom.
     pub fn text(self) -> (String, String) {
         match self {

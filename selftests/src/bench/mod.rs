@@ -27,15 +27,19 @@ pub mod works;
 use crate::random::Random;
 use anyhow::Result;
 use contestant::Contestant;
+use goal::{Series, Subject};
 use memory::Memory;
 use record::Record;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 use venue::Venue;
 use works::{Sheet, Work, WORKS};
 
 /// What is called much.
 pub const MUCH: usize = 64 << 20;
+
+/// Rounds in which what is in doubt is measured again: one more than a quick run has otherwise.
+const AGAIN: u64 = 4;
 
 pub struct Options {
     pub rounds: u64,
@@ -59,23 +63,52 @@ struct Bench {
     outcome: Outcome,
     /// What failed once is not tried again: its samples would be of other rounds than they seem.
     given_up: BTreeSet<(Contestant, &'static str)>,
+    /// Which work has measured what.
+    origins: BTreeMap<Series, &'static str>,
+    /// If not all is to be measured: what is.
+    only: Option<BTreeSet<(Contestant, &'static str)>>,
 }
 
-pub fn run(options: Options) -> Result<Outcome> {
+/// Measures. Few rounds say little, and a machine may be slow for longer than one of them: what is in
+/// `doubt` after all of them gets some more.
+pub fn run(options: Options, doubt: impl FnOnce(&Record) -> Vec<Subject>) -> Result<Outcome> {
     let mut bench = Bench {
         venue: Venue::new(MUCH)?,
         random: Random::new(options.seed),
         outcome: Outcome::default(),
         given_up: BTreeSet::new(),
+        origins: BTreeMap::new(),
+        only: None,
         options,
     };
     for round in 0..bench.options.rounds {
         bench.round(round);
     }
+    let doubtful = doubt(&bench.outcome.record);
+    if !doubtful.is_empty() {
+        bench.again(&doubtful);
+    }
     Ok(bench.outcome)
 }
 
 impl Bench {
+    /// Only what those are made of.
+    fn again(&mut self, subjects: &[Subject]) {
+        let series = subjects.iter().flat_map(|subject| subject.series());
+        let only: BTreeSet<_> = series
+            .filter_map(|series| Some((series.1, *self.origins.get(&series)?)))
+            .collect();
+        for (who, work) in &only {
+            eprintln!("in doubt: {}, {work}", who.name());
+        }
+        self.only = Some(only);
+        let done = self.options.rounds;
+        self.options.rounds += AGAIN;
+        for round in done..self.options.rounds {
+            self.round(round);
+        }
+    }
+
     fn round(&mut self, round: u64) {
         let mut order = Contestant::ALL;
         // So that nobody always comes after the same.
@@ -107,6 +140,7 @@ impl Bench {
             .iter()
             .filter(|work| work.contestants.contains(&who) && wanted(work.name))
             .filter(|work| round % work.every == work.every - 1)
+            .filter(|work| (self.only.as_ref()).is_none_or(|only| only.contains(&(who, work.name))))
             .filter(|work| !self.given_up.contains(&(who, work.name)))
             .collect()
     }
@@ -116,7 +150,9 @@ impl Bench {
         for work in works {
             let mut sheet = Sheet {
                 who,
+                work: work.name,
                 record: &mut self.outcome.record,
+                origins: &mut self.origins,
                 random: &mut self.random,
             };
             let result = (work.measure)(&memory, &mut sheet);

@@ -48,9 +48,9 @@ impl Results {
         self.medians.get(&subject.text()).copied()
     }
 
-    /// The ratios that are more than `margin` times worse now, a line each. (Times depend on the
-    /// machine.)
-    pub fn regressions(&self, goals: &[Goal], now: &Record, margin: f64) -> Vec<String> {
+    /// The ratios that are more than `margin` times worse now, with a line each. (Times depend on
+    /// the machine.)
+    pub fn regressions(&self, goals: &[Goal], now: &Record, margin: f64) -> Vec<(Subject, String)> {
         let regression = |goal: &Goal| {
             let Subject::Ratio(..) = goal.subject else {
                 return None;
@@ -59,7 +59,8 @@ impl Results {
             let worse = goal.bound.score(before)? / goal.bound.score(now)?;
             let (what, who) = goal.subject.text();
             let (now, before) = (digits(now), digits(before));
-            (worse > margin).then(|| format!("{what}, {who}: {now}, was {before}"))
+            let line = format!("{what}, {who}: {now}, was {before}");
+            (worse > margin).then_some((goal.subject, line))
         };
         goals.iter().filter_map(regression).collect()
     }

@@ -9,6 +9,7 @@
 use anyhow::{ensure, Context, Result};
 use clap::Parser;
 use p2pmem_selftests::bench::environment::{Clock, Environment};
+use p2pmem_selftests::bench::record::Record;
 use p2pmem_selftests::bench::results::Results;
 use p2pmem_selftests::bench::works::WORKS;
 use p2pmem_selftests::bench::{self, chart, goals, report, timing, Options};
@@ -25,7 +26,7 @@ struct Arguments {
     /// Samples of everything that does not take long
     #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
-    /// Three rounds
+    /// Three rounds, and more of what has become worse
     #[arg(long, conflicts_with = "rounds")]
     quick: bool,
     /// Only this work, or these
@@ -116,18 +117,27 @@ fn run(arguments: Arguments) -> Result<bool> {
     let environment = Environment::read(arguments.revision, clock)?;
     println!("{}\n", environment.text());
 
-    let mut outcome = bench::run(Options {
+    let mut goals = goals::goals();
+    let regressions = |record: &Record| match &before {
+        Some(before) if before.processor == environment.processor => {
+            before.regressions(&goals, record, arguments.margin)
+        }
+        _ => Vec::new(),
+    };
+    let options = Options {
         rounds: if arguments.quick { 3 } else { arguments.rounds },
         seed,
         works,
-    })?;
+    };
+    let doubt = |record: &Record| regressions(record).into_iter().map(|(of, _)| of).collect();
+    let mut outcome = bench::run(options, doubt)?;
+    let regressions = regressions(&outcome.record);
     // Whatever else is wrong, what has been measured is not to be lost.
     if let Err(error) = module::unload() {
         outcome.problems.push(format!("{error:#}"));
     }
     outcome.problems.extend(log.alarms()?);
 
-    let mut goals = goals::goals();
     let record = &outcome.record;
     ensure!(
         record.series().next().is_some() || !outcome.problems.is_empty(),
@@ -157,17 +167,10 @@ fn run(arguments: Arguments) -> Result<bool> {
     for problem in &outcome.problems {
         println!("problem: {problem}");
     }
-    let regressions = match &before {
-        Some(before) if before.processor == environment.processor => {
-            before.regressions(&goals, record, arguments.margin)
-        }
-        Some(before) => {
-            println!("not compared with before: that was on {}", before.processor);
-            Vec::new()
-        }
-        None => Vec::new(),
-    };
-    for regression in &regressions {
+    if let Some(before) = before.filter(|before| before.processor != environment.processor) {
+        println!("not compared with before: that was on {}", before.processor);
+    }
+    for (_, regression) in &regressions {
         println!("WORSE than before: {regression}");
     }
     if clock == Clock::Time {

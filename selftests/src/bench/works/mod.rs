@@ -14,10 +14,12 @@ mod unpin;
 mod whole;
 
 use super::contestant::Contestant::{self, *};
+use super::goal::Series;
 use super::memory::Memory;
 use super::record::{Quantity, Record};
 use crate::random::Random;
 use anyhow::Result;
+use std::collections::BTreeMap;
 
 pub use crowd::CROWDS;
 pub use fio::TRANSFERS;
@@ -53,13 +55,16 @@ impl Work {
 /// Where one contestant's samples go.
 pub struct Sheet<'a> {
     pub who: Contestant,
+    pub work: &'static str,
     pub record: &'a mut Record,
+    pub origins: &'a mut BTreeMap<Series, &'static str>,
     pub random: &'a mut Random,
 }
 
 impl Sheet<'_> {
     fn add(&mut self, quantity: Quantity, value: f64) {
         self.record.add(quantity, self.who, value);
+        self.origins.insert((quantity, self.who), self.work);
     }
 }
 
