@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 /// Something that takes time, or memory. In the order in which results are shown.
 ///
 /// Memory that is mapped gets all its page table entries at once unless it says otherwise, and what
-/// is registered is populated. Aligned mappings begin at a multiple of 2 MiB; the others wherever the kernel puts
-/// them.
+/// is registered is populated. Aligned mappings begin at a multiple of 2 MiB; the others wherever
+/// the kernel puts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Quantity {
     MapMuch,
