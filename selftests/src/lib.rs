@@ -15,6 +15,7 @@ pub mod harness;
 pub mod helper;
 pub mod hotplug;
 pub mod kmsg;
+pub mod kprobe;
 pub mod mapping;
 pub mod module;
 pub mod pace;

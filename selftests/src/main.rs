@@ -10,7 +10,7 @@
 //! The last line is `N passed, N failed`.
 
 use libtest_mimic::{Arguments, Trial};
-use p2pmem_selftests::{failing, harness, helper, module, tests};
+use p2pmem_selftests::{failing, harness, helper, kprobe, module, tests};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -200,6 +200,14 @@ fn trials() -> Vec<Trial> {
             files_hold_one_number_each
             log_lines_have_known_shapes;
     };
+    // What needs to look into the kernel, which the debug kernels have no means for.
+    if kprobe::is_possible() {
+        trials.extend(trials! {
+            recycling:
+                a_block_that_keeps_its_order_is_made_a_folio_once
+                a_block_whose_pages_had_another_order_is_made_again;
+        });
+    }
     // What needs another kernel than those of distributions.
     if failing::is_possible() {
         trials.extend(trials! {

@@ -33,22 +33,24 @@ use core::ops::DerefMut;
 pub(crate) const MAX_ORDER: u8 = 9;
 
 /// Pages of a chunk.
-const PAGES: usize = 1 << MAX_ORDER;
+pub(super) const PAGES: usize = 1 << MAX_ORDER;
 
-const BITS: usize = u64::BITS as usize;
+/// Bits of a word.
+pub(super) const BITS: usize = u64::BITS as usize;
 
 /// Words with a bit for each number of a block of a chunk, and for 0, which is none's.
-const TREE: usize = 2 * PAGES / BITS;
+pub(super) const TREE: usize = 2 * PAGES / BITS;
 
 /// Sets or clears a bit.
-fn put(words: &mut [u64], bit: usize, value: bool) {
+pub(super) fn put(words: &mut [u64], bit: usize, value: bool) {
     if let Some(word) = words.get_mut(bit / BITS) {
         let mask = 1 << (bit % BITS);
         *word = if value { *word | mask } else { *word & !mask };
     }
 }
 
-fn is_set(words: &[u64], bit: usize) -> bool {
+/// Whether a bit is set.
+pub(super) fn is_set(words: &[u64], bit: usize) -> bool {
     (words.get(bit / BITS)).is_some_and(|word| (word >> (bit % BITS)) & 1 != 0)
 }
 
@@ -83,7 +85,17 @@ pub(crate) struct Block {
 impl Block {
     /// Its first page, counted from the first of the memory.
     pub(crate) fn page(&self) -> usize {
-        self.chunk as usize * PAGES + ((usize::from(self.number) << self.order) % PAGES)
+        self.chunk() * PAGES + ((self.number() << self.order) % PAGES)
+    }
+
+    /// Which chunk it is in.
+    pub(super) fn chunk(&self) -> usize {
+        self.chunk as usize
+    }
+
+    /// Its number in that chunk.
+    pub(super) fn number(&self) -> usize {
+        usize::from(self.number)
     }
 }
 
@@ -139,8 +151,8 @@ impl<S: DerefMut<Target = [u64]>> Buddy<S> {
 
     /// Gives back a block, which must have been taken from this allocator.
     pub(crate) fn free(&mut self, block: Block) {
-        let chunk = block.chunk as usize;
-        let mut number = usize::from(block.number);
+        let chunk = block.chunk();
+        let mut number = block.number();
         let mut order = block.order;
 
         let tree = chunk * TREE * BITS;

@@ -80,12 +80,47 @@ pub(crate) struct Folio {
     pages: ManuallyDrop<Pages>,
 }
 
-/// Whether pages already form a folio of the order wanted.
-pub(super) enum Shape {
-    /// They do; all of them have been in use before.
-    Fits,
-    /// They may have any shape, and some may never have been in use.
-    Unknown,
+/// Makes the pages one folio with a count of 1, on behalf of [`Folio::from_block`], and returns what
+/// they hold: [`Contents::Foreign`] if one of them has never been in use. May sleep.
+///
+/// # Safety
+///
+/// As for [`Folio::from_block`].
+unsafe fn make_folio(
+    pagemap: &Pagemap,
+    page: NonNull<bindings::page>,
+    order: u8,
+) -> Result<Contents> {
+    let mut contents = Contents::Zero;
+    for i in 0..1 << order {
+        // SAFETY: By the safety requirements there are that many pages of a live pgmap. A page of
+        // count 0 is nobody else's: its flags may be written.
+        unsafe {
+            let this = page.as_ptr().add(i);
+            if helpers::helper_page_ref_count(this) != 0 {
+                contents = Contents::Foreign;
+                if !helpers::helper_page_ref_freeze(this, 1) {
+                    // The pages before it have count 0, and so must be zero.
+                    helpers::helper_zero_pages(page.as_ptr(), i * PAGE_SIZE);
+                    return Err(EBUSY);
+                }
+            }
+            // PG_reserved above all, which `memremap_pages` sets: users of GUP take it for a page
+            // that they hold no reference on.
+            helpers::helper_page_clear_flags(this);
+        }
+    }
+    // SAFETY: The pages belong to `pagemap`, all have count 0, and by the safety requirements no
+    // GUP-fast walker can still be looking at an older shape.
+    unsafe {
+        bindings::zone_device_page_init(page.as_ptr(), pagemap.as_raw(), u32::from(order));
+        let folio = helpers::helper_page_folio(page.as_ptr());
+        if order > 0 {
+            helpers::helper_folio_set_large_rmappable(folio);
+        }
+        bindings::folio_unlock(folio);
+    }
+    Ok(contents)
 }
 
 impl Folio {
@@ -99,64 +134,31 @@ impl Folio {
     /// - Each page's count must be 0 and its memory zero, or 1, and the page never have been in
     ///   use since `pagemap` was made.
     /// - A grace period must have passed since a process last had any of them mapped.
-    /// - With [`Shape::Fits`] the pages must form a folio of order `order`, of count 0.
     pub(super) unsafe fn from_block(
         pagemap: &Pagemap,
         page: NonNull<bindings::page>,
         order: u8,
-        shape: Shape,
-        block: OwnedBlock,
+        mut block: OwnedBlock,
     ) -> Result<Self> {
-        let nr = 1usize << order;
-        let mut contents = Contents::Zero;
-
-        match shape {
-            Shape::Fits => {
-                // SAFETY: `pagemap` is live, so the reference is to be had.
-                if !unsafe { helpers::helper_pgmap_tryget_many(pagemap.as_raw(), nr) } {
-                    return Err(ENODEV);
-                }
-                // SAFETY: By the safety requirements the count is 0.
-                unsafe { helpers::helper_page_ref_unfreeze(page.as_ptr(), 1) };
+        let contents = if block.is_folio() {
+            // SAFETY: `pagemap` is live, so the references are to be had.
+            if !unsafe { helpers::helper_pgmap_tryget_many(pagemap.as_raw(), 1 << order) } {
+                return Err(ENODEV);
             }
-            Shape::Unknown => {
-                for i in 0..nr {
-                    // SAFETY: There are `nr` pages of a live pgmap. A page of count 0 is nobody
-                    // else's: its flags may be written.
-                    unsafe {
-                        let this = page.as_ptr().add(i);
-                        if helpers::helper_page_ref_count(this) != 0 {
-                            contents = Contents::Foreign;
-                            if !helpers::helper_page_ref_freeze(this, 1) {
-                                // The pages before it have count 0, and so must be zero.
-                                helpers::helper_zero_pages(page.as_ptr(), i * PAGE_SIZE);
-                                return Err(EBUSY);
-                            }
-                        }
-                        // PG_reserved above all, which `memremap_pages` sets: users of GUP take it
-                        // for a page that they hold no reference on.
-                        helpers::helper_page_clear_flags(this);
-                    }
-                }
-                // SAFETY: The pages belong to `pagemap`, all have count 0, and by the safety
-                // requirements no GUP-fast walker can still be looking at an older shape.
-                unsafe {
-                    bindings::zone_device_page_init(
-                        page.as_ptr(),
-                        pagemap.as_raw(),
-                        u32::from(order),
-                    );
-                    let folio = helpers::helper_page_folio(page.as_ptr());
-                    if order > 0 {
-                        helpers::helper_folio_set_large_rmappable(folio);
-                    }
-                    bindings::folio_unlock(folio);
-                }
-            }
-        }
+            // SAFETY: The pages are a folio of this order. All have been in use, so that by the
+            // safety requirements the count is 0.
+            unsafe { helpers::helper_page_ref_unfreeze(page.as_ptr(), 1) };
+            Contents::Zero
+        } else {
+            // SAFETY: As required of the caller.
+            let contents = unsafe { make_folio(pagemap, page, order) }?;
+            // SAFETY: That has just been done.
+            unsafe { block.set_folio() };
+            contents
+        };
 
-        // INVARIANT: The pages form a folio of count 1, and either branch took `nr` references on
-        // the pgmap. Pages that were in the pool are not mapped.
+        // INVARIANT: The pages form a folio of count 1, and either branch took a reference on the
+        // pgmap for each of them. Pages that were in the pool are not mapped.
         Ok(Self {
             pages: ManuallyDrop::new(Pages {
                 page,

@@ -17,107 +17,116 @@
 
 use super::{
     buddy::{self, Block, Buddy},
-    folio::{Folio, Shape, PMD_ORDER},
+    folio::{Folio, PMD_ORDER},
     pagemap::Pagemap,
+    shapes::Shapes,
 };
 use crate::bindings as helpers;
 use core::{pin::Pin, ptr::NonNull};
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        Arc, Mutex,
-    },
+    sync::{Arc, Mutex},
 };
 
 const _: () = assert!(buddy::MAX_ORDER == PMD_ORDER);
 
-/// What the pages of a [`FolioPool`] are taken from.
-type SharedBuddy = Arc<Mutex<Buddy<KVVec<u64>>>>;
-
-/// A block that is given back to its buddy on drop, which may sleep.
+/// The blocks of a pool's pages.
 ///
 /// # Invariants
 ///
-/// `block` was taken from `buddy`, which stays alive with it.
+/// A block that is a folio by `shapes` has been made one by [`Folio::from_block`], and nobody has
+/// made another of any of its pages since.
+struct Blocks {
+    buddy: Buddy<KVVec<u64>>,
+    shapes: Shapes<KVVec<u64>>,
+}
+
+/// What folios are made of: a block that is given back on drop, which may sleep.
+///
+/// # Invariants
+///
+/// - `block` was taken from `pool`, which stays alive with it.
+/// - If `is_folio`, its pages form one folio of its order. If not, [`Blocks::shapes`] says so of all
+///   blocks that have a page in common with it.
 pub(super) struct OwnedBlock {
-    buddy: SharedBuddy,
+    pool: Arc<Mutex<Blocks>>,
     // None only while it is being dropped.
     block: Option<Block>,
+    is_folio: bool,
+}
+
+impl OwnedBlock {
+    /// Whether its pages, all of which have been in use before then, form one folio.
+    pub(super) fn is_folio(&self) -> bool {
+        self.is_folio
+    }
+
+    /// Notes that they have been made one.
+    ///
+    /// # Safety
+    ///
+    /// They must have been, by the owner of this block.
+    pub(super) unsafe fn set_folio(&mut self) {
+        // INVARIANT: By the safety requirements.
+        self.is_folio = true;
+    }
 }
 
 impl Drop for OwnedBlock {
     fn drop(&mut self) {
         if let Some(block) = self.block.take() {
-            self.buddy.lock().free(block);
+            let mut pool = self.pool.lock();
+            if self.is_folio {
+                // INVARIANT: Nobody else has had any of its pages since they were made one.
+                pool.shapes.note(&block);
+            }
+            pool.buddy.free(block);
         }
     }
 }
 
 /// The pool.
-///
-/// # Invariants
-///
-/// `whole[i]` is true only if the 2 MiB of pages from page `512 * i` on form one folio, in use or
-/// not, and no smaller folio has been made of them since.
 pub(crate) struct FolioPool {
-    // Blocks that live longer than the pool keep it alive, not the pages.
-    buddy: SharedBuddy,
-    whole: KVVec<Atomic<bool>>,
+    // Folios that live longer than the pool keep it alive, not the pages.
+    blocks: Arc<Mutex<Blocks>>,
     pagemap: Pin<KBox<Pagemap>>,
 }
 
 impl FolioPool {
     /// Makes a pool of all pages of `pagemap`. May sleep.
     pub(crate) fn new(pagemap: Pin<KBox<Pagemap>>) -> Result<Arc<Self>> {
-        let chunks = pagemap.pages() >> PMD_ORDER;
-        let mut whole = KVVec::with_capacity(chunks, GFP_KERNEL)?;
-        for _ in 0..chunks {
-            whole.push(Atomic::new(false), GFP_KERNEL)?;
-        }
+        let chunks = (pagemap.pages() >> PMD_ORDER).try_into()?;
         let zeroes = |len| KVVec::from_elem(0, len, GFP_KERNEL);
-        let buddy = Buddy::new(chunks.try_into()?, zeroes)?;
-        let buddy = Arc::pin_init(new_mutex!(buddy, "FolioPool::buddy"), GFP_KERNEL)?;
-        Ok(Arc::new(
-            Self {
-                buddy,
-                whole,
-                pagemap,
-            },
-            GFP_KERNEL,
-        )?)
+        // INVARIANT: No block is a folio yet.
+        let blocks = Blocks {
+            buddy: Buddy::new(chunks, zeroes)?,
+            shapes: Shapes::new(chunks, zeroes)?,
+        };
+        let blocks = Arc::pin_init(new_mutex!(blocks, "FolioPool::blocks"), GFP_KERNEL)?;
+        Ok(Arc::new(Self { blocks, pagemap }, GFP_KERNEL)?)
     }
 
     /// Takes a folio of `1 << order` pages. `ENOSPC` if no block of that order is free. May sleep.
     pub(crate) fn alloc(&self, order: u8) -> Result<Folio> {
-        let block = self.buddy.lock().alloc(order).ok_or(ENOSPC)?;
-        let first = block.page();
-        // INVARIANT: It has just been taken from there.
-        let block = OwnedBlock {
-            buddy: self.buddy.clone(),
-            block: Some(block),
+        let (block, is_folio) = {
+            let mut blocks = self.blocks.lock();
+            let block = blocks.buddy.alloc(order).ok_or(ENOSPC)?;
+            let is_folio = blocks.shapes.claim(&block);
+            (block, is_folio)
         };
-
-        let whole = self.whole.get(first >> PMD_ORDER).ok_or(EINVAL)?;
-        let fits = order == PMD_ORDER && whole.load(Relaxed);
-        if !fits {
-            // A block smaller than 2 MiB ends the larger folio even where its own pages do not show
-            // it. If two tasks make smaller folios of the same 2 MiB, both store the same value,
-            // and the buddy's lock orders them before whoever gets the 2 MiB in one piece.
-            whole.store(false, Relaxed);
-        }
-
-        let pfn = self.pagemap.first_pfn() + first;
+        let pfn = self.pagemap.first_pfn() + block.page();
+        // INVARIANT: The block has just been taken from there, and is a folio by the invariant of
+        // `Blocks`.
+        let block = OwnedBlock {
+            pool: self.blocks.clone(),
+            block: Some(block),
+            is_folio,
+        };
         // SAFETY: The buddy manages exactly the pages of `pagemap`.
         let page = NonNull::new(unsafe { helpers::helper_pfn_to_page(pfn) }).ok_or(EINVAL)?;
-        let shape = if fits { Shape::Fits } else { Shape::Unknown };
         // SAFETY: The buddy has given this block to nobody else, and aligns it to its size. Its
-        // pages are as the invariant of the pool says. `Fits` by the invariant of `whole`: the
-        // block was allocated in one piece before and has come back frozen.
-        let folio = unsafe { Folio::from_block(&self.pagemap, page, order, shape, block) }?;
-        // INVARIANT: The pages have this shape now.
-        whole.store(order == PMD_ORDER, Relaxed);
-        Ok(folio)
+        // pages are as the invariant of the pool says.
+        unsafe { Folio::from_block(&self.pagemap, page, order, block) }
     }
 }

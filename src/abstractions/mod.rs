@@ -13,6 +13,7 @@ pub(crate) mod folio_pool;
 pub(crate) mod pagemap;
 pub(crate) mod pci;
 pub(crate) mod rcu;
+mod shapes;
 pub(crate) mod sysfs;
 pub(crate) mod task;
 pub(crate) mod vma;

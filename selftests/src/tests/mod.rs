@@ -16,6 +16,7 @@ pub mod loading;
 pub mod memory_calls;
 pub mod pinning;
 pub mod quarantine;
+pub mod recycling;
 pub mod removal;
 pub mod tools;
 pub mod traps;
