@@ -9,7 +9,8 @@
 //!
 //! # Races
 //!
-//! - Faults, the last unmapping and unbind against each other: `protocol/lease.rs`.
+//! - Faults, the last unmapping and unbind against each other, and faults on memory that has to be
+//!   zeroed first: `protocol/lease.rs`.
 //! - A 2 MiB fault against a 4 KiB fault: both hold the lock, and each looks at the page table
 //!   again under it (`abstractions/fault.rs`).
 //! - Registration against unbind: sysfs runs no `mmap` callback any more when unbind begins.
@@ -18,21 +19,24 @@ use crate::{
     abstractions::{
         anon_file::{AnonFile, MappedFile, Mapping},
         fault::{Fault, Outcome},
-        folio::{Folio, PMD_ORDER},
+        folio::{Folio, Readiness, PMD_ORDER},
         vma::VmaExt,
     },
     layout,
     pool::{Allocation, Block, Pool},
-    protocol::lease,
+    protocol::{
+        lease::{self, Found, Monitor},
+        Lock,
+    },
 };
 use core::ops::Range;
 use kernel::{
     mm::virt::VmaNew,
-    new_mutex,
+    new_condvar, new_mutex,
     prelude::*,
     rbtree::RBTree,
     str::CStr,
-    sync::{Arc, ArcBorrow, Mutex},
+    sync::{Arc, ArcBorrow, CondVar, Mutex},
     ThisModule,
 };
 
@@ -46,6 +50,32 @@ pub(crate) struct Buffer {
     // None once it has been taken away.
     #[pin]
     allocation: Mutex<Option<Allocation>>,
+    // Signalled when a block has been zeroed for its first use.
+    #[pin]
+    zeroed: CondVar,
+}
+
+impl Lock<Option<Allocation>> for Buffer {
+    fn with<R>(&self, critical: impl FnOnce(&mut Option<Allocation>) -> R) -> R {
+        self.allocation.with(critical)
+    }
+}
+
+impl Monitor<Option<Allocation>> for Buffer {
+    fn wait_for<R>(&self, mut critical: impl FnMut(&mut Option<Allocation>) -> Option<R>) -> R {
+        let mut allocation = self.allocation.lock();
+        loop {
+            if let Some(answer) = critical(&mut allocation) {
+                return answer;
+            }
+            // For as long as it takes to zero a block.
+            self.zeroed.wait(&mut allocation);
+        }
+    }
+
+    fn notify_all(&self) {
+        self.zeroed.notify_all();
+    }
 }
 
 /// A Buffer that has not been released, and the mapping to zap at unbind.
@@ -78,6 +108,7 @@ impl Pool {
         let buffer = Arc::pin_init(
             pin_init!(Buffer {
                 allocation <- new_mutex!(Some(allocation)),
+                zeroed <- new_condvar!(),
             }),
             GFP_KERNEL,
         )?;
@@ -104,19 +135,40 @@ impl Pool {
 impl LiveBuffer {
     /// Takes the memory away from whoever still maps it. May sleep.
     pub(crate) fn revoke(self) {
-        let allocation = lease::revoke(&self.buffer.allocation, || self.mapping.zap());
+        let allocation = lease::revoke(&*self.buffer, || self.mapping.zap());
         // No entry is left: the memory is the worker's.
         drop(allocation);
     }
 }
 
 impl Buffer {
-    /// Runs `answer` on the mapping's blocks. Without memory there is no answer.
-    fn with_blocks(&self, answer: impl FnOnce(&mut [Block]) -> Outcome) -> Outcome {
-        lease::fault(&self.allocation, |allocation| {
-            answer(allocation.blocks_mut())
-        })
-        .unwrap_or(Outcome::SIGBUS)
+    /// Runs `insert` on `fault` and the mapping's blocks when a process may see the memory that was
+    /// touched. Zeroes it first if need be, without the lock. Without memory the answer is SIGBUS.
+    fn answer(
+        &self,
+        fault: &mut Fault<'_>,
+        insert: impl Fn(&mut Fault<'_>, &mut [Block]) -> Outcome,
+    ) -> Outcome {
+        let offset = fault.page_offset();
+        let outcome = lease::fault(self, |allocation: &mut Allocation| {
+            let blocks = allocation.blocks_mut();
+            let Some((folio, _)) = find(blocks, offset) else {
+                return Some(Found::Done(Outcome::SIGBUS));
+            };
+            match folio.readiness() {
+                Readiness::Ready => Some(Found::Done(insert(fault, blocks))),
+                Readiness::BeingZeroed => None,
+                Readiness::Foreign(zeroing) => Some(Found::Unclean(move || {
+                    let zeroed = zeroing.run();
+                    move |allocation: &mut Allocation| {
+                        if let Some((folio, _)) = find(allocation.blocks_mut(), offset) {
+                            zeroed.note(folio);
+                        }
+                    }
+                })),
+            }
+        });
+        outcome.unwrap_or(Outcome::SIGBUS)
     }
 }
 
@@ -183,11 +235,11 @@ impl MappedFile for Buffer {
     const MODULE: &'static ThisModule = &crate::THIS_MODULE;
 
     fn fault(this: ArcBorrow<'_, Self>, fault: &mut Fault<'_>) -> Outcome {
-        this.with_blocks(|blocks| insert_small(fault, blocks))
+        this.answer(fault, insert_small)
     }
 
     fn huge_fault(this: ArcBorrow<'_, Self>, fault: &mut Fault<'_>) -> Outcome {
-        this.with_blocks(|blocks| {
+        this.answer(fault, |fault, blocks| {
             let outcome = insert_huge(fault, blocks);
             // Small entries are made here too: on its way from here to `fault` the kernel makes a
             // page table of its own first. To a huge one nothing can be added: the kernel has to
@@ -201,7 +253,7 @@ impl MappedFile for Buffer {
 
     fn release(this: ArcBorrow<'_, Self>) {
         // The locks are not held while the memory is handed over.
-        if let Some(allocation) = lease::release(&this.allocation) {
+        if let Some(allocation) = lease::release(&*this) {
             let key = Arc::as_ptr(&Arc::from(this)) as usize;
             let live = allocation.pool().live.lock().0.remove(&key);
             drop(live);

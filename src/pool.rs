@@ -10,9 +10,9 @@
 //!
 //! mmap lock or VMA lock → what kernfs holds in an `mmap` callback (`of->mutex`, an active
 //! reference) → each one of these alone: a Buffer's lock, [`Pool::live`], [`Pool::source`],
-//! [`Pool::inbox`], [`Pool::account`], [`Pool::holders`], the buddy's lock. No lock is held while
-//! memory is zeroed in the worker; a fault zeroes what the device held before under the lock of its
-//! own Buffer.
+//! [`Pool::inbox`], [`Pool::account`], [`Pool::holders`], the buddy's lock. None of these is held
+//! while memory is zeroed. A fault, which zeroes what the device held before a first use, has the
+//! core's first one (for reading), as it has for all memory that it zeroes.
 //!
 //! # Teardown
 //!

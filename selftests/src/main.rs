@@ -142,6 +142,10 @@ fn trials() -> Vec<Trial> {
             contents_are_gone_after_unbind_of_mapped_memory
             contents_of_a_cmb_are_gone_after_unbind
             contents_written_through_a_pin_during_unbind_are_gone_after_it;
+        first_use:
+            one_block_can_be_touched_while_another_is_zeroed
+            several_touch_a_block_at_once
+            unbind_while_a_block_is_zeroed;
         unbind:
             mapped_memory_gives_sigbus_after_it
             inherited_and_moved_memory_gives_sigbus_after_it

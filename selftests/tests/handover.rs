@@ -12,9 +12,13 @@ mod model;
 use loom::sync::Mutex;
 use loom::thread;
 use model::pool::{wait, Batch, Pool, LEN};
-use model::protocol::{account::Account, handover, lease, Lock};
-use model::{check, Folio, Mapping, Vma};
+use model::protocol::lease::{self, Found};
+use model::protocol::{account::Account, handover, Lock};
+use model::{check, Folio, Mapping, Monitored, Vma};
 use std::sync::Arc;
+
+/// Faults come to no memory here that is foreign.
+type IsClean = Found<(), fn() -> fn(&mut Batch)>;
 
 /// The rules that the tests break.
 #[derive(Clone, Copy)]
@@ -113,7 +117,7 @@ fn one_mapping_against_unbind_from_the_first_fault_to_the_removal_of_the_memory(
     check(|| {
         let folio = Folio::new();
         let pool = pool(&[&folio], RULES);
-        let buffer = Arc::new(Mutex::new(Some(Batch::new(&folio))));
+        let buffer = Arc::new(Monitored::new(Some(Batch::new(&folio))));
         let mapping = Arc::new(Mapping::default());
         let live = Arc::new(Mutex::new(Some(mapping.clone())));
 
@@ -123,7 +127,10 @@ fn one_mapping_against_unbind_from_the_first_fault_to_the_removal_of_the_memory(
             thread::spawn(move || {
                 let vma = Vma::new(&folio);
                 mapping.link(&vma);
-                lease::fault(&*buffer, |_| vma.insert());
+                lease::fault(&*buffer, |_| {
+                    vma.insert();
+                    Some(IsClean::Done(()))
+                });
                 let pinned = vma.pin();
                 vma.zap();
                 if let Some(batch) = lease::release(&*buffer) {

@@ -9,13 +9,31 @@
 
 mod model;
 
-use loom::sync::Mutex;
 use loom::thread;
-use model::protocol::{lease, Lock};
-use model::{check, Folio, Mapping, Vma};
+use model::protocol::lease::{self, Found};
+use model::protocol::Lock;
+use model::{check, Folio, Mapping, Monitored, Vma};
 use std::sync::Arc;
 
-type Lease = Mutex<Option<Arc<Folio>>>;
+/// A folio that faults on one mapping make visible.
+struct Memory {
+    folio: Arc<Folio>,
+    contents: Contents,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Contents {
+    Foreign,
+    BeingZeroed,
+    Zero,
+}
+
+type Lease = Monitored<Option<Memory>>;
+
+fn new_lease(folio: &Arc<Folio>, contents: Contents) -> Arc<Lease> {
+    let folio = folio.clone();
+    Arc::new(Monitored::new(Some(Memory { folio, contents })))
+}
 
 /// Touches `vma` as a process does, and pins what it finds for a while.
 fn use_memory(lease: &Lease, vma: &Vma, fault: fn(&Lease, &Vma)) {
@@ -26,22 +44,63 @@ fn use_memory(lease: &Lease, vma: &Vma, fault: fn(&Lease, &Vma)) {
     }
 }
 
-fn fault(lease: &Lease, vma: &Vma) {
-    lease::fault(lease, |_| vma.insert());
+/// How a fault goes about memory that is foreign.
+#[derive(Clone, Copy, PartialEq)]
+enum Care {
+    /// With a reference of its own while it zeroes.
+    Full,
+    NoReference,
+    /// Lets others use it at once.
+    NoWaiting,
+    /// Others may come to zero it too.
+    NoNote,
 }
 
-fn revoke(lease: &Lease, mapping: &Mapping) -> Option<Arc<Folio>> {
+fn fault_with(care: Care, lease: &Lease, vma: &Vma) {
+    lease::fault(lease, |memory: &mut Memory| match memory.contents {
+        Contents::Zero => {
+            vma.insert();
+            Some(Found::Done(()))
+        }
+        Contents::BeingZeroed => None,
+        Contents::Foreign => {
+            memory.contents = match care {
+                Care::NoWaiting => Contents::Zero,
+                Care::NoNote => Contents::Foreign,
+                _ => Contents::BeingZeroed,
+            };
+            let folio = memory.folio.clone();
+            if care != Care::NoReference {
+                folio.get();
+            }
+            Some(Found::Unclean(move || {
+                folio.zero();
+                if care != Care::NoReference {
+                    folio.put();
+                }
+                |memory: &mut Memory| memory.contents = Contents::Zero
+            }))
+        }
+    });
+}
+
+fn fault(lease: &Lease, vma: &Vma) {
+    fault_with(Care::Full, lease, vma);
+}
+
+fn revoke(lease: &Lease, mapping: &Mapping) -> Option<Memory> {
     lease::revoke(lease, || mapping.zap())
 }
 
 /// Unbind while one process faults in a VMA and another, which has just forked, links its own.
 fn unbind_against_faults(
     fault: fn(&Lease, &Vma),
-    revoke: fn(&Lease, &Mapping) -> Option<Arc<Folio>>,
+    revoke: fn(&Lease, &Mapping) -> Option<Memory>,
+    contents: Contents,
 ) {
     check(move || {
         let folio = Folio::new();
-        let lease = Arc::new(Mutex::new(Some(folio.clone())));
+        let lease = new_lease(&folio, contents);
         let mapping = Arc::new(Mapping::default());
         let (parent, child) = (Vma::new(&folio), Vma::new(&folio));
         mapping.link(&parent);
@@ -58,7 +117,9 @@ fn unbind_against_faults(
             })
         };
 
-        let memory = revoke(&lease, &mapping).expect("nobody else takes it");
+        let memory = revoke(&lease, &mapping)
+            .expect("nobody else takes it")
+            .folio;
         assert!(!mapping.has_entry(), "an entry outlived the zap");
         if memory.try_freeze() {
             memory.zero();
@@ -72,40 +133,65 @@ fn unbind_against_faults(
 
 #[test]
 fn no_entry_is_left_when_unbind_has_the_memory() {
-    unbind_against_faults(fault, revoke);
+    unbind_against_faults(fault, revoke, Contents::Zero);
 }
 
 #[test]
 #[should_panic(expected = "an entry outlived the zap")]
 fn a_zap_before_the_memory_is_taken_is_caught() {
-    unbind_against_faults(fault, |lease, mapping| {
+    let revoke = |lease: &Lease, mapping: &Mapping| {
         mapping.zap();
         lease.with(Option::take)
-    });
+    };
+    unbind_against_faults(fault, revoke, Contents::Zero);
 }
 
 #[test]
 #[should_panic(expected = "a reference on memory that nobody owns")]
 fn an_entry_that_is_inserted_outside_the_lock_is_caught() {
-    unbind_against_faults(
-        |lease, vma| {
-            if lease::fault(lease, |_| ()).is_some() {
-                vma.insert();
-            }
-        },
-        revoke,
-    );
+    let fault = |lease: &Lease, vma: &Vma| {
+        if lease.with(|memory| memory.is_some()) {
+            vma.insert();
+        }
+    };
+    unbind_against_faults(fault, revoke, Contents::Zero);
+}
+
+/// Two faults come to foreign memory, and unbind takes it.
+#[test]
+fn memory_is_zeroed_before_it_is_seen_or_given_back() {
+    unbind_against_faults(fault, revoke, Contents::Foreign);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn zeroing_without_a_reference_is_caught() {
+    let fault = |lease: &Lease, vma: &Vma| fault_with(Care::NoReference, lease, vma);
+    unbind_against_faults(fault, revoke, Contents::Foreign);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn memory_that_is_seen_while_it_is_zeroed_is_caught() {
+    let fault = |lease: &Lease, vma: &Vma| fault_with(Care::NoWaiting, lease, vma);
+    unbind_against_faults(fault, revoke, Contents::Foreign);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn memory_that_two_faults_zero_is_caught() {
+    let fault = |lease: &Lease, vma: &Vma| fault_with(Care::NoNote, lease, vma);
+    unbind_against_faults(fault, revoke, Contents::Foreign);
 }
 
 /// The last unmapping in one task, unbind in another.
-fn unbind_against_release(take: fn(&Lease) -> Option<Arc<Folio>>) {
+fn unbind_against_release(take: fn(&Lease) -> bool) {
     check(move || {
-        let folio = Folio::new();
-        let lease = Arc::new(Mutex::new(Some(folio.clone())));
+        let lease = new_lease(&Folio::new(), Contents::Zero);
 
         let release = {
             let lease = lease.clone();
-            thread::spawn(move || take(&lease).is_some())
+            thread::spawn(move || take(&lease))
         };
         let revoked = lease::revoke(&*lease, || ()).is_some();
         let released = release.join().expect("a panic ends the model");
@@ -116,15 +202,15 @@ fn unbind_against_release(take: fn(&Lease) -> Option<Arc<Folio>>) {
 
 #[test]
 fn one_of_release_and_unbind_gets_the_memory() {
-    unbind_against_release(lease::release);
+    unbind_against_release(|lease| lease::release(lease).is_some());
 }
 
 #[test]
 #[should_panic(expected = "two tasks have the memory")]
 fn memory_that_is_taken_in_two_steps_is_caught() {
     unbind_against_release(|lease| {
-        let memory = lease.with(|memory| memory.clone());
+        let there = lease.with(|memory| memory.is_some());
         lease.with(|memory| *memory = None);
-        memory
+        there
     });
 }

@@ -5,6 +5,8 @@
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/huge_mm.h`](srctree/include/linux/huge_mm.h)
 
+#[cfg(doc)]
+use super::folio::Readiness;
 use super::folio::{Folio, PMD_ORDER};
 use crate::bindings as helpers;
 use core::{marker::PhantomData, ops::Range, ptr::NonNull};
@@ -90,7 +92,8 @@ impl Fault<'_> {
         unsafe { helpers::helper_pmd_trans_huge(self.vmf().pmd) }
     }
 
-    /// Answers with an entry for page `index` of `folio` at the address touched. May sleep.
+    /// Answers with an entry for page `index` of `folio`, which must be [`Readiness::Ready`], at the
+    /// address touched. May sleep.
     ///
     /// Calls of this and of the other functions that insert must be serialised for a file: the table
     /// may not change its level underneath.
@@ -102,7 +105,9 @@ impl Fault<'_> {
         if self.is_huge() {
             return Outcome::DONE;
         }
-        let first = folio.expose();
+        let Some(first) = folio.expose() else {
+            return Outcome::SIGBUS;
+        };
         // Not made writable and dirty by the call, even if this is a write: that is what the VMA's
         // protection says, or else, for soft-dirty, another fault has to find out.
         //
@@ -125,7 +130,7 @@ impl Fault<'_> {
     }
 
     /// Adds entries for the pages of `folio` from `index` on, the first where page `offsets.start`
-    /// of the file is mapped, unless there are entries already or the memory has to be zeroed.
+    /// of the file is mapped, unless there are entries already or the folio is not ready.
     /// `offsets` must be within [`Self::around`], and [`Self::insert_page`] have answered in the
     /// same critical section. May sleep.
     pub(crate) fn insert_around(&mut self, offsets: Range<usize>, folio: &mut Folio, index: usize) {
@@ -134,14 +139,13 @@ impl Fault<'_> {
         if offsets.start < around.start
             || offsets.end > around.end
             || last > folio.nr_pages()
-            || folio.is_foreign()
+            || self.is_huge()
         {
             return;
         }
-        if self.is_huge() {
+        let Some(first) = folio.expose() else {
             return;
-        }
-        let first = folio.expose();
+        };
         let distance = (offsets.start as isize - self.page_offset() as isize) << PAGE_SHIFT;
         let address = self.address().wrapping_add_signed(distance);
         for start in (0..offsets.len()).step_by(BATCH) {
@@ -192,8 +196,8 @@ impl Fault<'_> {
         }
     }
 
-    /// Answers with one 2 MiB entry for `folio`, whose first page lies at `folio_offset` in the
-    /// file, or [`Outcome::FALLBACK`] if address, VMA, order or the page table do not allow one.
+    /// Answers with one 2 MiB entry for `folio`, which must be [`Readiness::Ready`] and whose first
+    /// page lies at `folio_offset` in the file, or [`Outcome::FALLBACK`] if address, VMA, order or the page table do not allow one.
     /// May sleep. Serialised as [`Self::insert_page`] says.
     pub(crate) fn insert_huge(&mut self, folio: &mut Folio, folio_offset: usize) -> Outcome {
         let size = PAGE_SIZE << PMD_ORDER;
@@ -214,7 +218,9 @@ impl Fault<'_> {
         if !none && !self.is_huge() {
             return Outcome::FALLBACK;
         }
-        let page = folio.expose();
+        let Some(page) = folio.expose() else {
+            return Outcome::SIGBUS;
+        };
         // SAFETY: `page` is the head of a folio of order `PMD_ORDER`, on which a reference is
         // held; the entry is empty or maps this very folio.
         unsafe {
@@ -230,7 +236,7 @@ impl Fault<'_> {
     /// Adds a 2 MiB entry for `folio`, whose first page lies at `folio_offset` in the file, at an
     /// address after the one touched. [`Self::insert_huge`] must have answered in the same critical
     /// section. Returns whether it did: not beyond the VMA or the table of 2 MiB entries, not where
-    /// there is an entry or a table of smaller ones, nor where memory has to be zeroed. May sleep.
+    /// there is an entry or a table of smaller ones, nor of a folio that is not ready. May sleep.
     pub(crate) fn insert_huge_after(&mut self, folio: &mut Folio, folio_offset: usize) -> bool {
         let size = PAGE_SIZE << PMD_ORDER;
         let touched = self.address() & !(size - 1);
@@ -239,7 +245,6 @@ impl Fault<'_> {
         let address = touched.wrapping_add(distance);
         let table = size * PTRS_PER_TABLE;
         if folio.order() != PMD_ORDER
-            || folio.is_foreign()
             || address <= touched
             || address % size != 0
             || address / table != touched / table
@@ -258,7 +263,9 @@ impl Fault<'_> {
                 return false;
             }
         }
-        let page = folio.expose();
+        let Some(page) = folio.expose() else {
+            return false;
+        };
         // SAFETY: As in `insert_huge`. If another fault has put something there meanwhile, the call
         // leaves it. Of `vmf` it uses VMA, address and `pmd`.
         unsafe {

@@ -28,6 +28,8 @@ pub(crate) const PMD_ORDER: u8 = helpers::HELPER_PMD_ORDER as u8;
 enum Contents {
     /// What the device held before its first use.
     Foreign,
+    /// The same, for a part: a [`Zeroing`] is under way.
+    BeingZeroed,
     /// Zeroes.
     Zero,
     /// What the present owner may have written.
@@ -56,7 +58,7 @@ impl Pages {
 
     /// Overwrites everything with zeroes. May sleep.
     fn zero(&mut self) {
-        // SAFETY: By the type invariant these are mapped pages of a live pgmap.
+        // SAFETY: By the type invariant these are pages of a live pgmap.
         unsafe { helpers::helper_zero_pages(self.page.as_ptr(), self.bytes()) };
         self.contents = Contents::Zero;
         task::cond_resched();
@@ -75,7 +77,8 @@ impl Drop for Pages {
 /// # Invariants
 ///
 /// `pages` have the shape of one folio, on which this holds one reference. Memory whose contents
-/// are [`Contents::Foreign`] has never been mapped by a process.
+/// are [`Contents::Foreign`] or [`Contents::BeingZeroed`] has never been mapped by a process. Of a
+/// folio there is at most one [`Zeroing`], and only as long as they are the latter.
 pub(crate) struct Folio {
     pages: ManuallyDrop<Pages>,
 }
@@ -184,19 +187,34 @@ impl Folio {
         self.pages.bytes()
     }
 
-    /// Whether the memory still holds what the device did, so that [`Self::expose`] takes long.
-    pub(super) fn is_foreign(&self) -> bool {
-        self.pages.contents == Contents::Foreign
+    /// Whether a process may see the memory, and if not, why.
+    pub(crate) fn readiness(&mut self) -> Readiness {
+        match self.pages.contents {
+            Contents::Zero | Contents::Owner => Readiness::Ready,
+            Contents::BeingZeroed => Readiness::BeingZeroed,
+            Contents::Foreign => {
+                self.pages.contents = Contents::BeingZeroed;
+                // SAFETY: By the type invariant the count is not 0.
+                unsafe { helpers::helper_get_page(self.pages.page.as_ptr()) };
+                // INVARIANT: The reference has just been taken; there was no other, or the contents
+                // would be different.
+                Readiness::Foreign(Zeroing {
+                    page: self.pages.page,
+                    bytes: self.pages.bytes(),
+                })
+            }
+        }
     }
 
-    /// Prepares for a process to see the memory, and returns the first page. May sleep, to zero
-    /// what the device held before.
-    pub(super) fn expose(&mut self) -> NonNull<bindings::page> {
-        if self.is_foreign() {
-            self.pages.zero();
+    /// Returns the first page for a process to see, if it may.
+    pub(super) fn expose(&mut self) -> Option<NonNull<bindings::page>> {
+        match self.pages.contents {
+            Contents::Zero | Contents::Owner => {
+                self.pages.contents = Contents::Owner;
+                Some(self.pages.page)
+            }
+            Contents::Foreign | Contents::BeingZeroed => None,
         }
-        self.pages.contents = Contents::Owner;
-        self.pages.page
     }
 
     /// Takes the folio out of use if the base reference is the only one; gives it back otherwise:
@@ -237,7 +255,8 @@ impl Drop for Folio {
             pr_err!("a folio in use was dropped; its memory is lost until the next boot\n");
             return;
         }
-        if self.pages.contents == Contents::Foreign {
+        // Nor is there a `Zeroing`, which would have a reference.
+        if self.pages.contents != Contents::Zero {
             self.pages.zero();
         }
         // SAFETY: The count is 0 and `pages` is not used again.
@@ -249,6 +268,63 @@ impl Drop for Folio {
 unsafe impl Send for Folio {}
 // SAFETY: Through a shared reference only fields that do not change can be read.
 unsafe impl Sync for Folio {}
+
+/// Whether a process may see a folio's memory.
+pub(crate) enum Readiness {
+    /// It may.
+    Ready,
+    /// Not what the device held before: this is to be done first.
+    Foreign(Zeroing),
+    /// That is being done.
+    BeingZeroed,
+}
+
+/// What has to be done to a folio before its first use. Its contents stay
+/// [`Readiness::BeingZeroed`] until [`Zeroed::note`].
+///
+/// It is a reference on the folio, which therefore does not fall out of use meanwhile.
+///
+/// # Invariants
+///
+/// `page` is the first of a folio of `bytes`, on which this holds a reference. No process has it
+/// mapped, and nobody else writes to it.
+pub(crate) struct Zeroing {
+    page: NonNull<bindings::page>,
+    bytes: usize,
+}
+
+/// A [`Zeroing`] that is over.
+pub(crate) struct Zeroed(Zeroing);
+
+impl Zeroing {
+    /// Overwrites everything with zeroes. May sleep.
+    pub(crate) fn run(self) -> Zeroed {
+        // SAFETY: By the type invariant these are pages of a live pgmap that nobody else uses.
+        unsafe { helpers::helper_zero_pages(self.page.as_ptr(), self.bytes) };
+        task::cond_resched();
+        Zeroed(self)
+    }
+}
+
+impl Zeroed {
+    /// Notes in `folio`, if it is the one, that a process may see it. Any context.
+    pub(crate) fn note(self, folio: &mut Folio) {
+        if folio.pages.page == self.0.page {
+            folio.pages.contents = Contents::Zero;
+        }
+    }
+}
+
+impl Drop for Zeroing {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant this holds a reference. It is not the last: the base
+        // reference goes only when it is the only one.
+        unsafe { helpers::helper_put_page(self.page.as_ptr()) };
+    }
+}
+
+// SAFETY: References on pages belong to no thread.
+unsafe impl Send for Zeroing {}
 
 /// A folio that is out of use. Dropping it zeroes what an owner wrote and gives the memory back to
 /// the pool; may sleep.

@@ -26,6 +26,16 @@ void helper_page_ref_unfreeze(struct page *page, int count)
 	page_ref_unfreeze(page, count);
 }
 
+void helper_get_page(struct page *page)
+{
+	get_page(page);
+}
+
+void helper_put_page(struct page *page)
+{
+	put_page(page);
+}
+
 struct folio *helper_page_folio(struct page *page)
 {
 	return page_folio(page);

@@ -20,6 +20,8 @@ struct page *helper_pfn_to_page(unsigned long pfn);
 int helper_page_ref_count(const struct page *page);
 bool helper_page_ref_freeze(struct page *page, int count);
 void helper_page_ref_unfreeze(struct page *page, int count);
+void helper_get_page(struct page *page);
+void helper_put_page(struct page *page);
 struct folio *helper_page_folio(struct page *page);
 void helper_folio_set_large_rmappable(struct folio *folio);
 void helper_page_clear_flags(struct page *page);

@@ -10,6 +10,7 @@ pub mod around;
 pub mod bad_input;
 pub mod binding;
 pub mod failing;
+pub mod first_use;
 pub mod huge;
 pub mod limits;
 pub mod loading;

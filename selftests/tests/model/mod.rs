@@ -15,7 +15,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::sync::{Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
-use protocol::Lock;
+use protocol::{lease::Monitor, Lock};
 use std::sync::Arc;
 
 /// With two, each of the mistakes is found that the tests make on purpose; one more to be safe.
@@ -31,6 +31,43 @@ pub fn check(scenario: impl Fn() + Send + Sync + 'static) {
 impl<T> Lock<T> for Mutex<T> {
     fn with<R>(&self, critical: impl FnOnce(&mut T) -> R) -> R {
         critical(&mut self.lock().expect("a panic ends the model"))
+    }
+}
+
+/// A lock with a condition variable.
+pub struct Monitored<T> {
+    value: Mutex<T>,
+    changed: Condvar,
+}
+
+impl<T> Monitored<T> {
+    pub fn new(value: T) -> Self {
+        Self {
+            value: Mutex::new(value),
+            changed: Condvar::new(),
+        }
+    }
+}
+
+impl<T> Lock<T> for Monitored<T> {
+    fn with<R>(&self, critical: impl FnOnce(&mut T) -> R) -> R {
+        self.value.with(critical)
+    }
+}
+
+impl<T> Monitor<T> for Monitored<T> {
+    fn wait_for<R>(&self, mut critical: impl FnMut(&mut T) -> Option<R>) -> R {
+        let mut value = self.value.lock().expect("a panic ends the model");
+        loop {
+            if let Some(answer) = critical(&mut value) {
+                return answer;
+            }
+            value = self.changed.wait(value).expect("a panic ends the model");
+        }
+    }
+
+    fn notify_all(&self) {
+        self.changed.notify_all();
     }
 }
 
@@ -71,7 +108,7 @@ impl Folio {
             .is_ok()
     }
 
-    /// Overwrites a frozen folio.
+    /// Overwrites it: a frozen folio, or one that nobody has seen yet.
     pub fn zero(&self) {
         self.contents.with_mut(|_| ());
     }
