@@ -115,7 +115,7 @@ pub fn crowd(record: &Record) -> String {
     for (number, &(who, dots, lines)) in contestants.iter().enumerate() {
         let legend = LEFT + 180.0 * number as f64;
         drawing.dot(at(legend + 6.0, 54.0), dots);
-        drawing.text(at(legend + 18.0, 58.0), Anchor::Start, "", who.name());
+        drawing.text(at(legend + 18.0, 58.0), Anchor::Start, "", &who.name());
         let points = CROWDS.map(|crowd| value(who, crowd));
         for index in 0..points.len() {
             let Some(spread) = points[index] else {

@@ -41,9 +41,59 @@ pub enum Contestant {
     P2pmem16G,
     /// A BAR of 64 GiB, by p2pmem.
     P2pmem64G,
+    /// One of p2pmem's, with that setting of `transparent_hugepage/enabled`.
+    Under(Thp, Base),
+}
+
+/// Whose memory is measured under each setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Base {
+    P2pmemRam,
+    P2pmem16G,
+    P2pmem64G,
+}
+
+/// A setting of `transparent_hugepage/enabled`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Thp {
+    Always,
+    Never,
+    Madvise,
+}
+
+impl Thp {
+    pub const ALL: [Thp; 3] = [Thp::Always, Thp::Never, Thp::Madvise];
+
+    pub fn value(self) -> &'static str {
+        match self {
+            Thp::Always => "always",
+            Thp::Never => "never",
+            Thp::Madvise => "madvise",
+        }
+    }
+}
+
+impl Base {
+    fn of(who: Contestant) -> Option<Base> {
+        match who {
+            Contestant::P2pmemRam => Some(Base::P2pmemRam),
+            Contestant::P2pmem16G => Some(Base::P2pmem16G),
+            Contestant::P2pmem64G => Some(Base::P2pmem64G),
+            _ => None,
+        }
+    }
+
+    pub fn contestant(self) -> Contestant {
+        match self {
+            Base::P2pmemRam => Contestant::P2pmemRam,
+            Base::P2pmem16G => Contestant::P2pmem16G,
+            Base::P2pmem64G => Contestant::P2pmem64G,
+        }
+    }
 }
 
 impl Contestant {
+    /// Those who have a turn.
     pub const ALL: [Contestant; 11] = [
         Contestant::Kernel,
         Contestant::P2pmem,
@@ -58,8 +108,13 @@ impl Contestant {
         Contestant::P2pmem64G,
     ];
 
-    pub fn name(self) -> &'static str {
-        match self {
+    /// The same memory with another setting, where that is measured.
+    pub fn under(self, thp: Thp) -> Option<Contestant> {
+        Base::of(self).map(|base| Contestant::Under(thp, base))
+    }
+
+    pub fn name(self) -> String {
+        let name = match self {
             Contestant::Kernel => "kernel",
             Contestant::P2pmem => "p2pmem",
             Contestant::P2pmemRam => "p2pmem-ram",
@@ -71,7 +126,11 @@ impl Contestant {
             Contestant::P2pmem8G => "p2pmem-8G",
             Contestant::P2pmem16G => "p2pmem-16G",
             Contestant::P2pmem64G => "p2pmem-64G",
-        }
+            Contestant::Under(thp, base) => {
+                return format!("{}, THP {}", base.contestant().name(), thp.value())
+            }
+        };
+        name.to_owned()
     }
 
     /// Where its memory is from.
@@ -85,6 +144,7 @@ impl Contestant {
             Contestant::P2pmem8G => Origin::Module(CMB_8G),
             Contestant::P2pmem16G => Origin::Module(BAR_16G),
             Contestant::P2pmem64G => Origin::Module(BAR_64G),
+            Contestant::Under(_, base) => base.contestant().origin(),
             Contestant::Anonymous => Origin::Anonymous,
             Contestant::Hugetlb => Origin::Hugetlb,
             Contestant::Tmpfs => Origin::Tmpfs,

@@ -81,10 +81,9 @@ impl Subject {
             Subject::Ratio((over, a), (under, b)) if over == under => {
                 (over.name(), format!("{} / {}", a.name(), b.name()))
             }
-            Subject::Ratio((over, a), (under, b)) if a == b => (
-                format!("{} / {}", over.name(), under.name()),
-                a.name().to_owned(),
-            ),
+            Subject::Ratio((over, a), (under, b)) if a == b => {
+                (format!("{} / {}", over.name(), under.name()), a.name())
+            }
             Subject::Ratio((over, a), (under, b)) => (
                 format!("{} / {}", over.name(), under.name()),
                 format!("{} / {}", a.name(), b.name()),

@@ -3,10 +3,11 @@
 //! What this module sets out to be: the goals, in the order in which they are shown.
 
 use super::contestant::Contestant::{self, *};
+use super::contestant::{Base, Thp};
 use super::goal::Bound::{self, *};
 use super::goal::{Goal, Series, Subject};
 use super::record::Quantity::{self, *};
-use super::record::{Crowd, Filled, Thp};
+use super::record::{Crowd, Filled};
 use super::works::{CROWDS, TRANSFERS};
 
 fn ratio(over: Series, under: Series, bound: Bound) -> Goal {
@@ -70,13 +71,6 @@ pub fn goals() -> Vec<Goal> {
             goals.push(within(who, by(1), by(2), bound));
         }
     }
-    for thp in [Thp::Never, Thp::Madvise] {
-        // As good as equal.
-        let bound = AtMost(1.1);
-        for of in [MapMuchThp, RegisterVerbsThp] {
-            goals.push(within(P2pmemRam, of(thp), of(Thp::Always), bound));
-        }
-    }
     // As good as equal.
     let bound = AtLeast(0.98);
     for transfer in TRANSFERS {
@@ -94,4 +88,51 @@ pub fn goals() -> Vec<Goal> {
     // The first has something to do for each page of 4 KiB.
     goals.push(within(P2pmem16G, ReserveAgain, ReserveFirst, AtMost(0.1)));
     goals
+}
+
+/// What is asked to be the same whatever `transparent_hugepage/enabled` says.
+pub fn settings() -> Vec<(Quantity, Base)> {
+    let quantities = [
+        MapMuch,
+        MapMuchAligned,
+        MapPage,
+        Reuse,
+        Unpin,
+        UnpinMuch,
+        RegisterVerbs,
+        RegisterVerbsAligned,
+        RegisterUring,
+        RegisterUringAligned,
+    ];
+    let mut quantities = quantities.to_vec();
+    quantities.extend(CROWDS.map(AllocateAmong));
+    quantities.extend([1, 2].map(|threads| AllocateBy(Filled::ByTouch, threads)));
+    quantities.extend(TRANSFERS.map(Read));
+    let mut series: Vec<_> = quantities
+        .into_iter()
+        .map(|quantity| (quantity, Base::P2pmemRam))
+        .collect();
+    for base in [Base::P2pmem16G, Base::P2pmem64G] {
+        series.extend([Bind, Unbind, BindMemory].map(|quantity| (quantity, base)));
+    }
+    series.extend([MapWhole, ReserveAgain].map(|quantity| (quantity, Base::P2pmem16G)));
+    series
+}
+
+/// Under that setting as under `always`, as good as equal.
+pub fn same_under(thp: Thp, (quantity, base): (Quantity, Base)) -> Goal {
+    between(
+        quantity,
+        Under(thp, base),
+        Under(Thp::Always, base),
+        AtMost(1.1),
+    )
+}
+
+/// That of all of them.
+pub fn same_under_all() -> Vec<Goal> {
+    let series = settings().into_iter();
+    series
+        .flat_map(|series| [Thp::Never, Thp::Madvise].map(|thp| same_under(thp, series)))
+        .collect()
 }

@@ -16,6 +16,7 @@ pub mod record;
 pub mod report;
 pub mod results;
 mod room;
+pub mod settings_chart;
 mod source;
 pub mod stats;
 mod svg;
@@ -63,8 +64,8 @@ struct Bench {
     outcome: Outcome,
     /// What failed once is not tried again: its samples would be of other rounds than they seem.
     given_up: BTreeSet<(Contestant, &'static str)>,
-    /// Which work has measured what.
-    origins: BTreeMap<Series, &'static str>,
+    /// In whose turn, and by which work, what was measured.
+    origins: BTreeMap<Series, (Contestant, &'static str)>,
     /// If not all is to be measured: what is.
     only: Option<BTreeSet<(Contestant, &'static str)>>,
 }
@@ -96,7 +97,7 @@ impl Bench {
     fn again(&mut self, subjects: &[Subject]) {
         let series = subjects.iter().flat_map(|subject| subject.series());
         let only: BTreeSet<_> = series
-            .filter_map(|series| Some((series.1, *self.origins.get(&series)?)))
+            .filter_map(|series| self.origins.get(&series).copied())
             .collect();
         for (who, work) in &only {
             eprintln!("in doubt: {}, {work}", who.name());
@@ -150,7 +151,7 @@ impl Bench {
         for work in works {
             let mut sheet = Sheet {
                 who,
-                work: work.name,
+                origin: (who, work.name),
                 record: &mut self.outcome.record,
                 origins: &mut self.origins,
                 random: &mut self.random,

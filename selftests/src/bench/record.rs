@@ -27,8 +27,6 @@ pub enum Quantity {
     AllocateAmong(Crowd),
     /// So many threads do.
     AllocateBy(Filled, usize),
-    MapMuchThp(Thp),
-    RegisterVerbsThp(Thp),
     Read(Transfer),
     Bind,
     Unbind,
@@ -72,24 +70,6 @@ pub enum Filled {
     ByTouch,
     /// By MAP_POPULATE.
     AtOnce,
-}
-
-/// A setting of `transparent_hugepage/enabled`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Thp {
-    Always,
-    Never,
-    Madvise,
-}
-
-impl Thp {
-    pub fn value(self) -> &'static str {
-        match self {
-            Thp::Always => "always",
-            Thp::Never => "never",
-            Thp::Madvise => "madvise",
-        }
-    }
 }
 
 impl Transfer {
@@ -156,8 +136,6 @@ impl Quantity {
                 let by = if threads == 1 { "thread" } else { "threads" };
                 format!("{how} 2 MiB, {threads} {by}")
             }
-            Quantity::MapMuchThp(thp) => format!("{map}, THP {}", thp.value()),
-            Quantity::RegisterVerbsThp(thp) => format!("{verbs}, THP {}", thp.value()),
             Quantity::Read(transfer) => {
                 format!("read {} KiB from a disk (fio)", transfer.bytes() >> 10)
             }

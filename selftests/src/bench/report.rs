@@ -94,7 +94,7 @@ pub fn medians(record: &Record, clock: Clock) -> String {
                 sample(unit, spread.median),
                 between(spread, |value| sample(unit, value)),
                 quantity.name(),
-                who.name().to_owned(),
+                who.name(),
             ])
         })
         .collect();

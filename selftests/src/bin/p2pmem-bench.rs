@@ -12,7 +12,7 @@ use p2pmem_selftests::bench::environment::{Clock, Environment};
 use p2pmem_selftests::bench::record::Record;
 use p2pmem_selftests::bench::results::Results;
 use p2pmem_selftests::bench::works::WORKS;
-use p2pmem_selftests::bench::{self, chart, goals, report, timing, Options};
+use p2pmem_selftests::bench::{self, chart, goals, report, settings_chart, timing, Options};
 use p2pmem_selftests::kmsg::Log;
 use p2pmem_selftests::random::Random;
 use p2pmem_selftests::{helper, module};
@@ -117,7 +117,8 @@ fn run(arguments: Arguments) -> Result<bool> {
     let environment = Environment::read(arguments.revision, clock)?;
     println!("{}\n", environment.text());
 
-    let mut goals = goals::goals();
+    let charted = goals::goals();
+    let mut goals = [charted.clone(), goals::same_under_all()].concat();
     let regressions = |record: &Record| match &before {
         Some(before) if before.processor == environment.processor => {
             before.regressions(&goals, record, arguments.margin)
@@ -161,8 +162,13 @@ fn run(arguments: Arguments) -> Result<bool> {
         write(file, &(serde_json::to_string_pretty(&json)? + "\n"))?;
     }
     if let Some(directory) = &arguments.svg {
-        write(&directory.join("goals.svg"), &chart::goals(&goals, record))?;
-        write(&directory.join("crowd.svg"), &chart::crowd(record))?;
+        for (name, drawing) in [
+            ("goals.svg", chart::goals(&charted, record)),
+            ("crowd.svg", chart::crowd(record)),
+            ("settings.svg", settings_chart::settings(record)),
+        ] {
+            write(&directory.join(name), &drawing)?;
+        }
     }
     for problem in &outcome.problems {
         println!("problem: {problem}");

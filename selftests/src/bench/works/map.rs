@@ -9,7 +9,6 @@ use crate::bench::room::Ceiling;
 use crate::bench::timing::{sample, timed};
 use crate::bench::MUCH;
 use crate::mapping::{free_address, HUGE, PAGE};
-use crate::random::Random;
 use anyhow::Result;
 use std::time::Duration;
 
@@ -17,21 +16,17 @@ use std::time::Duration;
 const PAGES: usize = 128;
 
 /// Much at once, wherever the kernel puts it.
-pub fn much(memory: &Memory, random: &mut Random) -> Result<f64> {
+pub fn measure_much(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
     let source = memory.open()?;
-    let _ceiling = Ceiling::new(memory, &source, MUCH, random)?;
+    let _ceiling = Ceiling::new(memory, &source, MUCH, sheet.random)?;
     source.check_plain(&source.map(MUCH)?)?;
     memory.settle()?;
-    sample(|| {
+    let seconds = sample(|| {
         let (time, result) = timed(|| source.map(MUCH).map(drop));
         result?;
         memory.settle()?;
         Ok((time, 1))
-    })
-}
-
-pub fn measure_much(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
-    let seconds = much(memory, sheet.random)?;
+    })?;
     sheet.add(Quantity::MapMuch, seconds);
     Ok(())
 }

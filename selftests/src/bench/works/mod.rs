@@ -55,16 +55,17 @@ impl Work {
 /// Where one contestant's samples go.
 pub struct Sheet<'a> {
     pub who: Contestant,
-    pub work: &'static str,
+    /// In whose turn, and by which work.
+    pub origin: (Contestant, &'static str),
     pub record: &'a mut Record,
-    pub origins: &'a mut BTreeMap<Series, &'static str>,
+    pub origins: &'a mut BTreeMap<Series, (Contestant, &'static str)>,
     pub random: &'a mut Random,
 }
 
 impl Sheet<'_> {
     fn add(&mut self, quantity: Quantity, value: f64) {
         self.record.add(quantity, self.who, value);
-        self.origins.insert((quantity, self.who), self.work);
+        self.origins.insert((quantity, self.who), self.origin);
     }
 }
 
@@ -100,6 +101,10 @@ pub const WORKS: &[Work] = &[
     Work::each_round("crowd", &[Kernel, P2pmemRam], crowd::measure),
     Work::each_round("threads", &[Kernel, P2pmemRam, Tmpfs], threads::measure),
     Work::each_round("thp", &[P2pmemRam], thp::measure),
+    Work {
+        every: 4,
+        ..Work::each_round("thp-more", &[P2pmemRam], thp::measure_more)
+    },
     Work::each_round("fio", &[Kernel, P2pmem, P2pmemRam, Anonymous], fio::measure),
     Work::each_round(
         "bind",
@@ -108,6 +113,15 @@ pub const WORKS: &[Work] = &[
     ),
     Work {
         every: 4,
+        ..Work::each_round("thp-bind", &[P2pmem16G, P2pmem64G], thp::measure_bind)
+    },
+    Work {
+        every: 4,
         ..Work::each_round("map-whole", &[P2pmem16G], whole::measure)
+    },
+    // On memory that has been in use.
+    Work {
+        every: 4,
+        ..Work::each_round("thp-whole", &[P2pmem16G], thp::measure_whole)
     },
 ];

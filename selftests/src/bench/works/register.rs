@@ -48,10 +48,6 @@ fn with_much<T>(
     Ok(result)
 }
 
-pub fn verbs(memory: &Memory, random: &mut Random) -> Result<f64> {
-    with_much(memory, random, verbs_of)
-}
-
 pub fn measure(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
     let (verbs, uring) = with_much(memory, sheet.random, |mapping| {
         Ok((verbs_of(mapping)?, uring_of(mapping)?))

@@ -27,6 +27,18 @@ pub fn measure(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
     drop(mapping);
     memory.settle()?;
 
+    let per = HUGE as f64 / len as f64;
+    sheet.add(Quantity::ReserveFirst, first.as_secs_f64() * per);
+    measure_used(memory, sheet)?;
+    // In the same rounds, on the same memory.
+    map::measure_much_aligned(memory, sheet)
+}
+
+/// The same of memory that has been in use.
+pub fn measure_used(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
+    let source = memory.open()?;
+    let len = memory.size()?;
+    let at = Some(free_address(len, 0)?);
     let (map, result) = timed(|| source.map_at(len, at).map(drop));
     result?;
     memory.settle()?;
@@ -35,8 +47,6 @@ pub fn measure(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
     memory.settle()?;
     let per = |bytes: usize| bytes as f64 / len as f64;
     sheet.add(Quantity::MapWhole, map.as_secs_f64() * per(MUCH));
-    sheet.add(Quantity::ReserveFirst, first.as_secs_f64() * per(HUGE));
     sheet.add(Quantity::ReserveAgain, again.as_secs_f64() * per(HUGE));
-    // In the same rounds, on the same memory.
-    map::measure_much_aligned(memory, sheet)
+    Ok(())
 }
