@@ -61,10 +61,19 @@ void helper_folio_clear_flags(struct folio *folio)
 /*
  * Eight bytes a store: on an uncached BAR each store is a transaction of its
  * own, and memset() may store single bytes.
+ *
+ * The stores are posted. The load waits until the device has them: a transfer
+ * of the next owner's may take another way, and they must not arrive after it
+ * (PCI Express Base Specification, 2.4.1).
  */
 void helper_zero_pages(struct page *page, size_t bytes)
 {
-	memset64(page_address(page), 0, bytes / sizeof(u64));
+	u64 *words = page_address(page);
+	size_t count = bytes / sizeof(u64);
+
+	memset64(words, 0, count);
+	if (count)
+		READ_ONCE(words[count - 1]);
 }
 
 bool helper_pgmap_tryget_many(struct dev_pagemap *pgmap, unsigned long nr)
