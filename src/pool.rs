@@ -12,7 +12,8 @@
 //! reference) → each one of these alone: a Buffer's lock, [`Pool::live`], [`Pool::source`],
 //! [`Pool::inbox`], [`Pool::account`], [`Pool::holders`], the buddy's lock. None of these is held
 //! while memory is zeroed. A fault, which zeroes what the device held before a first use, has the
-//! core's first one (for reading), as it has for all memory that it zeroes.
+//! core's first one (for reading), as it has for all memory that it zeroes; an mmap that fails may
+//! zero a block under the first two.
 //!
 //! # Teardown
 //!

@@ -197,8 +197,8 @@ impl Fault<'_> {
     }
 
     /// Answers with one 2 MiB entry for `folio`, which must be [`Readiness::Ready`] and whose first
-    /// page lies at `folio_offset` in the file, or [`Outcome::FALLBACK`] if address, VMA, order or the page table do not allow one.
-    /// May sleep. Serialised as [`Self::insert_page`] says.
+    /// page lies at `folio_offset` in the file, or [`Outcome::FALLBACK`] if address, VMA, order or the
+    /// page table do not allow one. May sleep. Serialised as [`Self::insert_page`] says.
     pub(crate) fn insert_huge(&mut self, folio: &mut Folio, folio_offset: usize) -> Outcome {
         let size = PAGE_SIZE << PMD_ORDER;
         let start = self.address() & !(size - 1);

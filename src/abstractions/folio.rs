@@ -28,7 +28,8 @@ pub(crate) const PMD_ORDER: u8 = helpers::HELPER_PMD_ORDER as u8;
 enum Contents {
     /// What the device held before its first use.
     Foreign,
-    /// The same, for a part: a [`Zeroing`] is under way.
+    /// The same, for a part: a [`Zeroing`] is under way, or ended when the memory had been taken
+    /// from the mapping.
     BeingZeroed,
     /// Zeroes.
     Zero,
@@ -77,8 +78,8 @@ impl Drop for Pages {
 /// # Invariants
 ///
 /// `pages` have the shape of one folio, on which this holds one reference. Memory whose contents
-/// are [`Contents::Foreign`] or [`Contents::BeingZeroed`] has never been mapped by a process. Of a
-/// folio there is at most one [`Zeroing`], and only as long as they are the latter.
+/// are [`Contents::Foreign`] or [`Contents::BeingZeroed`] has been mapped by no process since it left
+/// the pool. A folio has at most one [`Zeroing`], which nobody runs unless they are the latter.
 pub(crate) struct Folio {
     pages: ManuallyDrop<Pages>,
 }
@@ -218,7 +219,8 @@ impl Folio {
     }
 
     /// Takes the folio out of use if the base reference is the only one; gives it back otherwise:
-    /// somebody has it mapped or pinned, or looks at it in passing. Any context.
+    /// somebody has it mapped or pinned, zeroes it for a first use, or looks at it in passing. Any
+    /// context.
     ///
     /// `unmapped` must have been started after the last process unmapped the folio.
     pub(crate) fn try_freeze(mut self, unmapped: GracePeriod) -> Result<FrozenFolio, Self> {

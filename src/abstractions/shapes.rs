@@ -6,9 +6,9 @@
 //! block was one before and nobody has made other folios of its pages since.
 //!
 //! A bit for each block of each chunk, in the numbers that `buddy.rs` gives them. It is set if the
-//! block is a folio. A page is in one folio: of the blocks that contain it, at most one has its bit
-//! set. Nobody writes to a folio's `struct page`s but who makes another of some of them; as long as
-//! nobody does, the bit stays, whoever has the block or a part of it, free or in use.
+//! block is a folio, from the time that it was first given back as one. A page is in one folio: of
+//! the blocks that contain it, at most one has its bit set. The bit stays as long as the block is
+//! taken as a whole; to take a part of it, or what it is a part of, ends it.
 //!
 //! Pure: needs nothing but `core`, so that the host's tests compile this very file.
 
