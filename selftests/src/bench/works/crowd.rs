@@ -25,6 +25,13 @@ pub const CROWDS: [Crowd; 5] = [
 const PAGES: usize = 64;
 
 pub fn measure(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
+    among_each(memory, sheet, allocate)
+}
+
+/// What is done among each crowd.
+pub type Among = fn(&Memory, &mut Sheet, &Source, Crowd) -> Result<()>;
+
+pub fn among_each(memory: &Memory, sheet: &mut Sheet, among: Among) -> Result<()> {
     let source = memory.open()?;
     let mut crowd: Vec<Mapping> = Vec::new();
     for step in CROWDS {
@@ -41,22 +48,29 @@ pub fn measure(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
             }
         }
         memory.settle_but(crowd.len() * PAGE)?;
-        let seconds = allocate(memory, &source, crowd.len())?;
-        sheet.add(Quantity::AllocateAmong(step), seconds);
+        among(memory, sheet, &source, step)?;
     }
     drop(crowd);
     memory.settle()
 }
 
-fn allocate(memory: &Memory, source: &Source, crowd: usize) -> Result<f64> {
-    sample(|| {
+/// Allocates some more, and gives them back.
+pub fn allocate(memory: &Memory, sheet: &mut Sheet, source: &Source, crowd: Crowd) -> Result<()> {
+    let used = PAGE
+        * match crowd {
+            Crowd::Pages(count) => count,
+            Crowd::HalfOf(count) => count / 2,
+        };
+    let seconds = sample(|| {
         let (time, mappings) = timed(|| {
             (0..PAGES)
                 .map(|_| source.map(PAGE))
                 .collect::<Result<Vec<Mapping>>>()
         });
         drop(mappings?);
-        memory.settle_but(crowd * PAGE)?;
+        memory.settle_but(used)?;
         Ok((time, PAGES))
-    })
+    })?;
+    sheet.add(Quantity::AllocateAmong(crowd), seconds);
+    Ok(())
 }

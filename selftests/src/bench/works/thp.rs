@@ -9,8 +9,8 @@ use crate::bench::memory::Memory;
 use crate::setting::{Setting, THP};
 use anyhow::{Context, Result};
 
-/// Samples in a round of what takes no second, but is not measured in each.
-const TIMES: usize = 3;
+/// Samples in a round of what is not measured in each, but for what takes minutes.
+const TIMES: usize = 4;
 
 /// What is quick and has no part that waits.
 pub fn measure(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
@@ -25,16 +25,21 @@ pub fn measure(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
 }
 
 pub fn measure_more(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
-    const WORKS: [Measure; 4] = [
+    const WORKS: [Measure; 5] = [
         reuse::measure,
         unpin::measure,
         unpin::measure_much,
         threads::measure,
+        fio::measure,
     ];
     for _ in 0..TIMES {
         under_each(memory, sheet, &WORKS)?;
     }
-    under_each(memory, sheet, &[crowd::measure, fio::measure])
+    // To map a crowd takes longer than to allocate in it.
+    crowd::among_each(memory, sheet, |memory, sheet, source, crowd| {
+        let mut allocate = |sheet: &mut Sheet| crowd::allocate(memory, sheet, source, crowd);
+        (0..TIMES).try_for_each(|_| each_setting(sheet, &mut allocate))
+    })
 }
 
 pub fn measure_bind(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
@@ -48,17 +53,24 @@ pub fn measure_whole(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
     under_each(memory, sheet, &[whole::measure_used])
 }
 
-/// In any order, for each setting leaves memory and processors as the next finds them.
 fn under_each(memory: &Memory, sheet: &mut Sheet, works: &[Measure]) -> Result<()> {
+    each_setting(sheet, &mut |sheet| {
+        works.iter().try_for_each(|work| work(memory, sheet))
+    })
+}
+
+/// In any order, for each leaves memory and processors as the next finds them.
+fn each_setting(
+    sheet: &mut Sheet,
+    measure: &mut dyn FnMut(&mut Sheet) -> Result<()>,
+) -> Result<()> {
     let who = sheet.who;
     let mut left = Thp::ALL.to_vec();
     while !left.is_empty() {
         let thp = left.swap_remove(sheet.random.below(left.len()));
         let _setting = Setting::set(THP, thp.value())?;
         sheet.who = who.under(thp).context("it is not measured so")?;
-        for work in works {
-            work(memory, sheet)?;
-        }
+        measure(sheet)?;
     }
     sheet.who = who;
     Ok(())
