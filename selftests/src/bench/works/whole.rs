@@ -5,7 +5,7 @@
 use super::{map, Sheet};
 use crate::bench::memory::Memory;
 use crate::bench::record::Quantity;
-use crate::bench::timing::timed;
+use crate::bench::timing::{sample, timed};
 use crate::bench::MUCH;
 use crate::mapping::{free_address, HUGE};
 use anyhow::Result;
@@ -42,11 +42,14 @@ pub fn measure_used(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
     let (map, result) = timed(|| source.map_at(len, at).map(drop));
     result?;
     memory.settle()?;
-    let (again, mapping) = timed(|| source.reserve(len));
-    drop(mapping?);
-    memory.settle()?;
+    let again = sample(|| {
+        let (time, mapping) = timed(|| source.reserve(len));
+        drop(mapping?);
+        memory.settle()?;
+        Ok((time, 1))
+    })?;
     let per = |bytes: usize| bytes as f64 / len as f64;
     sheet.add(Quantity::MapWhole, map.as_secs_f64() * per(MUCH));
-    sheet.add(Quantity::ReserveAgain, again.as_secs_f64() * per(HUGE));
+    sheet.add(Quantity::ReserveAgain, again * per(HUGE));
     Ok(())
 }
