@@ -39,7 +39,7 @@ use works::{Sheet, Work, WORKS};
 /// What is called much.
 pub const MUCH: usize = 64 << 20;
 
-/// Rounds in which what is in doubt is measured again: one more than a quick run has otherwise.
+/// Rounds in which what is in doubt is measured again: twice as many as a quick run has otherwise.
 const AGAIN: u64 = 4;
 
 pub struct Options {

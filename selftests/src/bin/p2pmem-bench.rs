@@ -26,7 +26,7 @@ struct Arguments {
     /// Samples of everything that does not take long
     #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
-    /// Three rounds, and more of what has become worse
+    /// Two rounds, and more of what has become worse
     #[arg(long, conflicts_with = "rounds")]
     quick: bool,
     /// Only this work, or these
@@ -126,7 +126,7 @@ fn run(arguments: Arguments) -> Result<bool> {
         _ => Vec::new(),
     };
     let options = Options {
-        rounds: if arguments.quick { 3 } else { arguments.rounds },
+        rounds: if arguments.quick { 2 } else { arguments.rounds },
         seed,
         works,
     };
