@@ -7,7 +7,7 @@ use super::goal::{Goal, Subject};
 use super::record::{Crowd, Quantity, Record};
 use super::report::digits;
 use super::stats::Spread;
-use super::svg::{at, Anchor, Drawing};
+use super::svg::{at, Anchor, Drawing, Scale};
 use super::works::CROWDS;
 
 /// Further from a goal than so many times is drawn as this.
@@ -31,10 +31,12 @@ pub fn goals(goals: &[Goal], record: &Record) -> String {
     let bottom = TOP + ROW * rows.len() as f64;
     let title = "How the measurements compare with the goals";
     let mut drawing = Drawing::new(WIDTH, bottom + 32.0, title);
-    let x = |score: f64| {
-        let clamped = score.clamp(1.0 / FURTHEST, FURTHEST);
-        MIDDLE + HALF * clamped.log2() / FURTHEST.log2()
+    let scale = Scale {
+        middle: MIDDLE,
+        half: HALF,
+        furthest: FURTHEST,
     };
+    let x = |score| scale.x(score);
 
     for (score, text) in [
         (1.0 / 16.0, "16x short"),

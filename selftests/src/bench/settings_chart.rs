@@ -7,7 +7,7 @@ use super::goal::Bound;
 use super::goals;
 use super::record::Record;
 use super::stats::Spread;
-use super::svg::{at, Anchor, Drawing};
+use super::svg::{at, Anchor, Drawing, Scale};
 
 /// Further from 1 than so many times is drawn as this.
 const FURTHEST: f64 = 2.0;
@@ -39,10 +39,12 @@ pub fn settings(record: &Record) -> String {
     let bottom = TOP + ROW * rows.len() as f64;
     let title = "Times under other settings of transparent_hugepage/enabled, in times of `always`";
     let mut drawing = Drawing::new(WIDTH, bottom + 32.0, title);
-    let x = |ratio: f64| {
-        let clamped = ratio.clamp(1.0 / FURTHEST, FURTHEST);
-        MIDDLE + HALF * clamped.log2() / FURTHEST.log2()
+    let scale = Scale {
+        middle: MIDDLE,
+        half: HALF,
+        furthest: FURTHEST,
     };
+    let x = |ratio| scale.x(ratio);
 
     for (number, (thp, dots, _)) in SETTINGS.into_iter().enumerate() {
         let legend = 22.0 + 180.0 * number as f64;

@@ -54,6 +54,21 @@ pub struct Drawing {
     title: String,
 }
 
+/// A logarithmic scale with 1 at `middle`, and `furthest` times as much `half` to the right of it.
+/// What is further off is drawn there.
+pub struct Scale {
+    pub middle: f64,
+    pub half: f64,
+    pub furthest: f64,
+}
+
+impl Scale {
+    pub fn x(&self, ratio: f64) -> f64 {
+        let clamped = ratio.clamp(1.0 / self.furthest, self.furthest);
+        self.middle + self.half * clamped.log2() / self.furthest.log2()
+    }
+}
+
 /// For text and attributes of XML.
 fn escape(text: &str) -> String {
     let mut escaped = String::new();
