@@ -150,8 +150,8 @@ mod tests {
     #[test]
     fn a_bar_says_whether_its_goal_is_met() {
         let mut record = Record::default();
-        record.add(Quantity::MapPage, Kernel, 4.0);
-        record.add(Quantity::MapPage, P2pmem, 1.0);
+        record.add((Quantity::MapPage, Kernel), 4.0);
+        record.add((Quantity::MapPage, P2pmem), 1.0);
         let subject = Subject::Ratio((Quantity::MapPage, Kernel), (Quantity::MapPage, P2pmem));
         let of = |bound| goals(&[Goal { subject, bound }], &record);
         assert!(of(Bound::AtLeast(3.0)).contains("<rect class=\"good\""));
@@ -165,7 +165,7 @@ mod tests {
     fn the_curve_has_a_dot_for_each_point_and_each_contestant() {
         let mut record = Record::default();
         for crowd in CROWDS {
-            record.add(Quantity::AllocateAmong(crowd), Kernel, 1.0);
+            record.add((Quantity::AllocateAmong(crowd), Kernel), 1.0);
         }
         // One more in the legend of each.
         assert_eq!(crowd(&record).matches("<circle class=\"bad\"").count(), 6);

@@ -2,12 +2,8 @@
 
 //! What is asked of the measurements, and whether they are it.
 
-use super::contestant::Contestant;
-use super::record::{Quantity, Record};
-use super::stats::{self, Spread};
-
-/// A series of samples.
-pub type Series = (Quantity, Contestant);
+use super::record::{Record, Series};
+use super::stats::Spread;
 
 /// What is looked at.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -92,18 +88,16 @@ impl Subject {
         }
     }
 
-    /// Of the ratios of the rounds, not the ratio of medians: see [`stats::ratios`].
+    /// Of the ratios of the rounds, not the ratio of medians: see [`Record::ratios`].
     pub fn value(self, record: &Record) -> Option<Spread> {
-        let samples = |(quantity, who): Series| record.samples(quantity, who);
-        match self {
-            Subject::Ratio(over, under) => {
-                Spread::of(&stats::ratios(samples(over), samples(under)))
-            }
+        let values = match self {
+            Subject::Ratio(over, under) => record.ratios(over, under),
             Subject::Time(series) => {
-                let times: Vec<f64> = samples(series).iter().map(|time| time * 1e3).collect();
-                Spread::of(&times)
+                let samples = record.samples(series).into_iter();
+                samples.map(|time| time * 1e3).collect()
             }
-        }
+        };
+        Spread::of(&values)
     }
 }
 
@@ -133,9 +127,9 @@ impl Verdict {
 
 #[cfg(test)]
 mod tests {
+    use super::super::contestant::Contestant::{Kernel, P2pmem};
+    use super::super::record::Quantity::{self, MapPage};
     use super::*;
-    use Contestant::{Kernel, P2pmem};
-    use Quantity::MapPage;
 
     const RATIO: Subject = Subject::Ratio((MapPage, Kernel), (MapPage, P2pmem));
 
@@ -172,8 +166,8 @@ mod tests {
     fn a_ratio_is_the_first_over_the_second() {
         let mut record = Record::default();
         for (kernel, p2pmem) in [(40.0, 2.0), (66.0, 3.0), (21.0, 1.0)] {
-            record.add(MapPage, Kernel, kernel);
-            record.add(MapPage, P2pmem, p2pmem);
+            record.add((MapPage, Kernel), kernel);
+            record.add((MapPage, P2pmem), p2pmem);
         }
         assert_eq!(RATIO.value(&record).unwrap().median, 21.0);
     }
@@ -181,7 +175,7 @@ mod tests {
     #[test]
     fn a_time_is_in_milliseconds() {
         let mut record = Record::default();
-        record.add(Quantity::Unpin, P2pmem, 0.25);
+        record.add((Quantity::Unpin, P2pmem), 0.25);
         let time = Subject::Time((Quantity::Unpin, P2pmem));
         assert_eq!(time.value(&record).unwrap().median, 250.0);
     }

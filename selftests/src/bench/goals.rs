@@ -5,9 +5,9 @@
 use super::contestant::Contestant::{self, *};
 use super::contestant::{Base, Thp};
 use super::goal::Bound::{self, *};
-use super::goal::{Goal, Series, Subject};
+use super::goal::{Goal, Subject};
 use super::record::Quantity::{self, *};
-use super::record::{Crowd, Filled};
+use super::record::{Crowd, Filled, Series};
 use super::works::{CROWDS, TRANSFERS};
 
 fn ratio(over: Series, under: Series, bound: Bound) -> Goal {

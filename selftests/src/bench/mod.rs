@@ -28,9 +28,9 @@ pub mod works;
 use crate::random::Random;
 use anyhow::Result;
 use contestant::Contestant;
-use goal::{Series, Subject};
+use goal::Subject;
 use memory::Memory;
-use record::Record;
+use record::{Record, Series};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 use venue::Venue;
@@ -62,7 +62,7 @@ struct Bench {
     venue: Venue,
     random: Random,
     outcome: Outcome,
-    /// What failed once is not tried again: its samples would be of other rounds than they seem.
+    /// What failed once is not tried again.
     given_up: BTreeSet<(Contestant, &'static str)>,
     /// In whose turn, and by which work, what was measured.
     origins: BTreeMap<Series, (Contestant, &'static str)>,
@@ -111,6 +111,7 @@ impl Bench {
     }
 
     fn round(&mut self, round: u64) {
+        self.outcome.record.set_round(round);
         let mut order = Contestant::ALL;
         // So that nobody always comes after the same.
         if round % 2 == 1 {

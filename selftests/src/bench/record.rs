@@ -156,25 +156,49 @@ impl Quantity {
     }
 }
 
-/// All samples, in seconds (or bytes) for one operation. Those of a series are in the order of the rounds.
+/// What is measured, and of whom.
+pub type Series = (Quantity, Contestant);
+
+/// A round, and which of a series' samples in it.
+type Moment = (u64, usize);
+
+/// All samples, in seconds (or bytes) for one operation.
 #[derive(Default)]
-pub struct Record(BTreeMap<(Quantity, Contestant), Vec<f64>>);
+pub struct Record {
+    round: u64,
+    samples: BTreeMap<Series, BTreeMap<Moment, f64>>,
+}
 
 impl Record {
-    pub fn add(&mut self, quantity: Quantity, who: Contestant, value: f64) {
-        self.0.entry((quantity, who)).or_default().push(value);
+    /// What is added from now on is of that round.
+    pub fn set_round(&mut self, round: u64) {
+        self.round = round;
     }
 
-    pub fn samples(&self, quantity: Quantity, who: Contestant) -> &[f64] {
-        self.0
-            .get(&(quantity, who))
-            .map_or(&[], |samples| samples.as_slice())
+    pub fn add(&mut self, series: Series, value: f64) {
+        let samples = self.samples.entry(series).or_default();
+        let number = samples.range((self.round, 0)..).count();
+        samples.insert((self.round, number), value);
     }
 
-    pub fn series(&self) -> impl Iterator<Item = (Quantity, Contestant, &[f64])> {
-        self.0
-            .iter()
-            .map(|(&(quantity, who), samples)| (quantity, who, samples.as_slice()))
+    /// In the order of the rounds.
+    pub fn samples(&self, series: Series) -> Vec<f64> {
+        let samples = self.samples.get(&series).into_iter();
+        samples.flat_map(BTreeMap::values).copied().collect()
+    }
+
+    /// Sample by sample: those of one round were taken soon after each other, so that a machine that
+    /// is slower for a while slows down both.
+    pub fn ratios(&self, over: Series, under: Series) -> Vec<f64> {
+        let (Some(over), Some(under)) = (self.samples.get(&over), self.samples.get(&under)) else {
+            return Vec::new();
+        };
+        let ratio = |(moment, over): (_, &f64)| Some(over / under.get(moment)?);
+        over.iter().filter_map(ratio).collect()
+    }
+
+    pub fn series(&self) -> impl Iterator<Item = Series> + '_ {
+        self.samples.keys().copied()
     }
 }
 
@@ -193,12 +217,36 @@ mod tests {
     #[test]
     fn samples_stay_in_their_series() {
         let mut record = Record::default();
-        record.add(Quantity::MapPage, Contestant::Kernel, 2.0);
-        record.add(Quantity::MapMuch, Contestant::Tmpfs, 3.0);
-        record.add(Quantity::MapPage, Contestant::Kernel, 1.0);
-        let of = |quantity, who| record.samples(quantity, who);
+        record.add((Quantity::MapPage, Contestant::Kernel), 2.0);
+        record.add((Quantity::MapMuch, Contestant::Tmpfs), 3.0);
+        record.add((Quantity::MapPage, Contestant::Kernel), 1.0);
+        let of = |quantity, who| record.samples((quantity, who));
         assert_eq!(of(Quantity::MapPage, Contestant::Kernel), [2.0, 1.0]);
         assert_eq!(of(Quantity::MapMuch, Contestant::Kernel), [0.0; 0]);
         assert_eq!(record.series().count(), 2);
+    }
+
+    #[test]
+    fn a_ratio_is_of_two_samples_of_the_same_round() {
+        let (kernel, p2pmem) = [Contestant::Kernel, Contestant::P2pmem]
+            .map(|who| (Quantity::MapPage, who))
+            .into();
+        let mut record = Record::default();
+        // A machine of half the speed in the second round does not show.
+        for (round, speed) in [(0, 1.0), (1, 2.0)] {
+            record.set_round(round);
+            record.add(kernel, 6.0 * speed);
+            record.add(p2pmem, 2.0 * speed);
+        }
+        assert_eq!(record.ratios(kernel, p2pmem), [3.0, 3.0]);
+        // Nor does it matter who has no sample in some round, and who has two.
+        record.set_round(2);
+        record.add(kernel, 100.0);
+        record.set_round(3);
+        for (over, under) in [(8.0, 2.0), (15.0, 3.0)] {
+            record.add(kernel, over);
+            record.add(p2pmem, under);
+        }
+        assert_eq!(record.ratios(kernel, p2pmem), [3.0, 3.0, 4.0, 5.0]);
     }
 }

@@ -87,8 +87,9 @@ pub fn medians(record: &Record, clock: Clock) -> String {
     ];
     let rows: Vec<Vec<String>> = record
         .series()
-        .filter_map(|(quantity, who, samples)| {
-            let (unit, samples) = clock.reading(quantity.unit(), samples);
+        .filter_map(|(quantity, who)| {
+            let samples = record.samples((quantity, who));
+            let (unit, samples) = clock.reading(quantity.unit(), &samples);
             let spread = Spread::of(&samples)?;
             Some(vec![
                 sample(unit, spread.median),
@@ -163,8 +164,9 @@ pub fn json(goals: &[Goal], outcome: &Outcome, environment: &Environment, seed: 
         .collect();
     let series: Vec<Value> = record
         .series()
-        .map(|(quantity, who, samples)| {
-            let (unit, samples) = environment.clock.reading(quantity.unit(), samples);
+        .map(|(quantity, who)| {
+            let samples = record.samples((quantity, who));
+            let (unit, samples) = environment.clock.reading(quantity.unit(), &samples);
             json!({
                 "of": quantity.name(),
                 "who": who.name(),
@@ -196,8 +198,8 @@ mod tests {
     fn example() -> (Vec<Goal>, Outcome) {
         let mut outcome = Outcome::default();
         for (kernel, p2pmem) in [(3e-3, 1e-3), (4e-3, 2e-3), (8e-3, 2e-3)] {
-            outcome.record.add(MapPage, Kernel, kernel);
-            outcome.record.add(MapPage, P2pmem, p2pmem);
+            outcome.record.add((MapPage, Kernel), kernel);
+            outcome.record.add((MapPage, P2pmem), p2pmem);
         }
         let goal = |over, under, bound| Goal {
             subject: Subject::Ratio((MapPage, over), (MapPage, under)),

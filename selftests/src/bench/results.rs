@@ -95,8 +95,8 @@ mod tests {
 
     fn regressions(kernel: f64, bound: Bound) -> usize {
         let mut record = Record::default();
-        record.add(MapPage, Kernel, kernel);
-        record.add(MapPage, P2pmem, 1.0);
+        record.add((MapPage, Kernel), kernel);
+        record.add((MapPage, P2pmem), 1.0);
         let subject = Subject::Ratio((MapPage, Kernel), (MapPage, P2pmem));
         let goals = [Goal { subject, bound }];
         let results = Results::parse(JSON).unwrap();
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn a_longer_time_is_no_regression() {
         let mut record = Record::default();
-        record.add(MapPage, Kernel, 9.0);
+        record.add((MapPage, Kernel), 9.0);
         let goals = [Goal {
             subject: Subject::Time((MapPage, Kernel)),
             bound: Bound::AtMost(20.0),

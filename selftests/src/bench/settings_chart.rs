@@ -84,7 +84,7 @@ mod tests {
         let mut record = Record::default();
         assert_eq!(settings(&record).matches("<circle").count(), 2);
         for thp in Thp::ALL {
-            record.add(MapPage, Under(thp, Base::P2pmemRam), 1.0);
+            record.add((MapPage, Under(thp, Base::P2pmemRam)), 1.0);
         }
         assert_eq!(settings(&record).matches("<circle").count(), 4);
         assert_eq!(

@@ -31,12 +31,6 @@ fn quantile(sorted: &[f64], fraction: f64) -> Option<f64> {
     Some(low + (high - low) * (position - below))
 }
 
-/// Sample by sample: those of one round were taken soon after each other, so that a machine that
-/// is slower for a while slows down both.
-pub fn ratios(over: &[f64], under: &[f64]) -> Vec<f64> {
-    over.iter().zip(under).map(|(o, u)| o / u).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,12 +62,5 @@ mod tests {
     fn one_outlier_moves_no_median() {
         let spread = Spread::of(&[1.0, 1.0, 1.0, 1.0, 1e9]).unwrap();
         assert_eq!((spread.q1, spread.median, spread.q3), (1.0, 1.0, 1.0));
-    }
-
-    #[test]
-    fn a_ratio_is_of_two_samples_of_the_same_round() {
-        // A machine of half the speed in the second round does not show.
-        assert_eq!(ratios(&[6.0, 12.0], &[2.0, 4.0]), [3.0, 3.0]);
-        assert_eq!(ratios(&[6.0, 12.0], &[2.0]), [3.0]);
     }
 }

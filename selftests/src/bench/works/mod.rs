@@ -14,9 +14,8 @@ mod unpin;
 mod whole;
 
 use super::contestant::Contestant::{self, *};
-use super::goal::Series;
 use super::memory::Memory;
-use super::record::{Quantity, Record};
+use super::record::{Quantity, Record, Series};
 use crate::random::Random;
 use anyhow::Result;
 use std::collections::BTreeMap;
@@ -64,7 +63,7 @@ pub struct Sheet<'a> {
 
 impl Sheet<'_> {
     fn add(&mut self, quantity: Quantity, value: f64) {
-        self.record.add(quantity, self.who, value);
+        self.record.add((quantity, self.who), value);
         self.origins.insert((quantity, self.who), self.origin);
     }
 }
