@@ -7,7 +7,7 @@ use super::contestant::{Base, Thp};
 use super::goal::Bound::{self, *};
 use super::goal::{Goal, Subject};
 use super::record::Quantity::{self, *};
-use super::record::{Crowd, Filled, Series};
+use super::record::{Crowd, Extent, Filled, Series};
 use super::works::{CROWDS, TRANSFERS};
 
 fn ratio(over: Series, under: Series, bound: Bound) -> Goal {
@@ -84,17 +84,23 @@ pub fn goals() -> Vec<Goal> {
         // Both need a page for 64 pages, and little else: as good as equal.
         goals.push(between(BindMemory, who, Kernel8G, AtMost(1.02)));
     }
-    goals.push(within(P2pmem16G, MapWhole, MapMuchAligned, AtMost(1.0)));
-    // The first has something to do for each page of 4 KiB.
-    goals.push(within(P2pmem16G, ReserveAgain, ReserveFirst, AtMost(0.1)));
+    for extent in EXTENTS {
+        let (map, reserve) = (MapLarge(extent), ReserveAgain(extent));
+        goals.push(within(P2pmem16G, map, MapMuchAligned, AtMost(1.0)));
+        // The first has something to do for each page of 4 KiB.
+        goals.push(within(
+            P2pmem16G,
+            reserve,
+            ReserveFirst(extent),
+            AtMost(0.1),
+        ));
+    }
     goals
 }
 
 /// What is asked to be the same whatever `transparent_hugepage/enabled` says.
 pub fn settings() -> Vec<(Quantity, Base)> {
-    let mut series = EACH_ROUND
-        .map(|quantity| (quantity, Base::P2pmemRam))
-        .to_vec();
+    let mut series = BUSY.map(|quantity| (quantity, Base::P2pmemRam)).to_vec();
     let mut more = vec![Reuse, Unpin, UnpinMuch];
     more.extend(CROWDS.map(AllocateAmong));
     more.extend([1, 2].map(|threads| AllocateBy(Filled::ByTouch, threads)));
@@ -103,12 +109,16 @@ pub fn settings() -> Vec<(Quantity, Base)> {
     for base in [Base::P2pmem16G, Base::P2pmem64G] {
         series.extend([Bind, Unbind, BindMemory].map(|quantity| (quantity, base)));
     }
-    series.extend([MapWhole, ReserveAgain].map(|quantity| (quantity, Base::P2pmem16G)));
+    for extent in EXTENTS {
+        series.extend([MapLarge(extent), ReserveAgain(extent)].map(|of| (of, Base::P2pmem16G)));
+    }
     series
 }
 
-/// Those of them that every round has.
-const EACH_ROUND: [Quantity; 7] = [
+const EXTENTS: [Extent; 2] = [Extent::Part, Extent::Whole];
+
+/// Those of them that are quick and wait for nothing.
+const BUSY: [Quantity; 7] = [
     MapMuch,
     MapMuchAligned,
     MapPage,
@@ -118,12 +128,12 @@ const EACH_ROUND: [Quantity; 7] = [
     RegisterUringAligned,
 ];
 
-/// Under that setting as under `always`, as nearly as samples of the same vary: the more there are,
-/// the less.
+/// Under that setting as under `always`, as nearly as samples of the same vary: they do more where
+/// something is waited for, and where there are few.
 pub fn same_under(thp: Thp, (quantity, base): (Quantity, Base)) -> Goal {
     let bound = match quantity {
         BindMemory => 1.02,
-        _ if EACH_ROUND.contains(&quantity) => 1.1,
+        _ if BUSY.contains(&quantity) => 1.1,
         _ => 1.25,
     };
     between(

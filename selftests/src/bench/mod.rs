@@ -39,11 +39,13 @@ use works::{Sheet, Work, WORKS};
 /// What is called much.
 pub const MUCH: usize = 64 << 20;
 
-/// Rounds in which what is in doubt is measured again: twice as many as a quick run has otherwise.
+/// Rounds in which what is in doubt is measured again, at most.
 const AGAIN: u64 = 4;
 
 pub struct Options {
     pub rounds: u64,
+    /// Leaves out most of what takes long.
+    pub quick: bool,
     pub seed: u64,
     /// Only these.
     pub works: Vec<String>,
@@ -71,8 +73,8 @@ struct Bench {
 }
 
 /// Measures. Few rounds say little, and a machine may be slow for longer than one of them: what is in
-/// `doubt` after all of them gets some more.
-pub fn run(options: Options, doubt: impl FnOnce(&Record) -> Vec<Subject>) -> Result<Outcome> {
+/// `doubt` after all of them gets another one, until nothing is or there have been enough.
+pub fn run(options: Options, doubt: impl Fn(&Record) -> Vec<Subject>) -> Result<Outcome> {
     let mut bench = Bench {
         venue: Venue::new(MUCH)?,
         random: Random::new(options.seed),
@@ -82,19 +84,24 @@ pub fn run(options: Options, doubt: impl FnOnce(&Record) -> Vec<Subject>) -> Res
         only: None,
         options,
     };
-    for round in 0..bench.options.rounds {
-        bench.round(round);
+    let rounds = bench.options.rounds;
+    for round in 0..rounds {
+        bench.round(round, &format!("round {} of {rounds}", round + 1));
     }
-    let doubtful = doubt(&bench.outcome.record);
-    if !doubtful.is_empty() {
-        bench.again(&doubtful);
+    for again in 0..AGAIN {
+        let doubtful = doubt(&bench.outcome.record);
+        if doubtful.is_empty() {
+            break;
+        }
+        bench.restrict_to(&doubtful);
+        bench.round(rounds + again, &format!("again, {} of {AGAIN}", again + 1));
     }
     Ok(bench.outcome)
 }
 
 impl Bench {
-    /// Only what those are made of.
-    fn again(&mut self, subjects: &[Subject]) {
+    /// From now on only what those are made of is measured.
+    fn restrict_to(&mut self, subjects: &[Subject]) {
         let series = subjects.iter().flat_map(|subject| subject.series());
         let only: BTreeSet<_> = series
             .filter_map(|series| self.origins.get(&series).copied())
@@ -103,14 +110,9 @@ impl Bench {
             eprintln!("in doubt: {}, {work}", who.name());
         }
         self.only = Some(only);
-        let done = self.options.rounds;
-        self.options.rounds += AGAIN;
-        for round in done..self.options.rounds {
-            self.round(round);
-        }
     }
 
-    fn round(&mut self, round: u64) {
+    fn round(&mut self, round: u64, name: &str) {
         self.outcome.record.set_round(round);
         let mut order = Contestant::ALL;
         // So that nobody always comes after the same.
@@ -127,9 +129,7 @@ impl Bench {
                 self.give_up(who, &works, &error);
             }
             eprintln!(
-                "round {} of {}: {}, {:.1} s",
-                round + 1,
-                self.options.rounds,
+                "{name}: {}, {:.1} s",
                 who.name(),
                 start.elapsed().as_secs_f64()
             );
@@ -141,8 +141,10 @@ impl Bench {
         WORKS
             .iter()
             .filter(|work| work.contestants.contains(&who) && wanted(work.name))
-            .filter(|work| round % work.every == work.every - 1)
-            .filter(|work| (self.only.as_ref()).is_none_or(|only| only.contains(&(who, work.name))))
+            .filter(|work| match &self.only {
+                Some(only) => only.contains(&(who, work.name)),
+                None => work.pace.is_due(round, self.options.quick),
+            })
             .filter(|work| !self.given_up.contains(&(who, work.name)))
             .collect()
     }

@@ -31,9 +31,9 @@ pub enum Quantity {
     Bind,
     Unbind,
     BindMemory,
-    MapWhole,
-    ReserveFirst,
-    ReserveAgain,
+    MapLarge(Extent),
+    ReserveFirst(Extent),
+    ReserveAgain(Extent),
 }
 
 /// How a sample counts.
@@ -63,6 +63,15 @@ pub enum Crowd {
     HalfOf(usize),
 }
 
+/// How much of a device of 16 GiB is mapped at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    /// 1 GiB.
+    Part,
+    /// All of it.
+    Whole,
+}
+
 /// How a mapping gets its page table entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Filled {
@@ -78,6 +87,19 @@ impl Transfer {
             Transfer::Small => 4 << 10,
             Transfer::Large => 128 << 10,
         }
+    }
+}
+
+impl Extent {
+    pub fn bytes(self) -> usize {
+        match self {
+            Extent::Part => 1 << 30,
+            Extent::Whole => 16 << 30,
+        }
+    }
+
+    fn name(self) -> String {
+        format!("{} GiB", self.bytes() >> 30)
     }
 }
 
@@ -111,7 +133,7 @@ fn with_thousands(count: usize) -> String {
 impl Quantity {
     pub fn name(self) -> String {
         let map = "map and unmap 64 MiB";
-        let reserve = "mmap of 16 GiB, per 2 MiB";
+        let reserve = |extent: Extent| format!("mmap of {}, per 2 MiB", extent.name());
         let verbs = "ibv_reg_mr 64 MiB";
         let uring = "io_uring buffer of 64 MiB";
         match self {
@@ -142,9 +164,11 @@ impl Quantity {
             Quantity::Bind => "bind, per GiB".to_owned(),
             Quantity::Unbind => "unbind, per GiB".to_owned(),
             Quantity::BindMemory => "memory to bind, per GiB".to_owned(),
-            Quantity::MapWhole => "map and unmap 16 GiB, per 64 MiB".to_owned(),
-            Quantity::ReserveFirst => format!("{reserve}, the first"),
-            Quantity::ReserveAgain => format!("{reserve}, again"),
+            Quantity::MapLarge(extent) => {
+                format!("map and unmap {}, per 64 MiB", extent.name())
+            }
+            Quantity::ReserveFirst(extent) => format!("{}, the first", reserve(extent)),
+            Quantity::ReserveAgain(extent) => format!("{}, again", reserve(extent)),
         }
     }
 

@@ -127,6 +127,7 @@ fn run(arguments: Arguments) -> Result<bool> {
     };
     let options = Options {
         rounds: if arguments.quick { 2 } else { arguments.rounds },
+        quick: arguments.quick,
         seed,
         works,
     };
@@ -142,12 +143,14 @@ fn run(arguments: Arguments) -> Result<bool> {
     let record = &outcome.record;
     ensure!(
         record.series().next().is_some() || !outcome.problems.is_empty(),
-        "nothing was measured: some works are due in every fourth round only, use --rounds 4"
+        "nothing was measured: what takes minutes is due in every fourth round only, use --rounds 4"
     );
     // What takes long is not due in each round.
+    let all = goals.len();
     if selected || arguments.quick {
         goals.retain(|goal| goal.subject.value(record).is_some());
     }
+    let left_out = all - goals.len();
     if clock == Clock::Time {
         println!("{}", report::goals(&goals, record, instructions.as_ref()));
         if let Some(counted) =
@@ -181,6 +184,9 @@ fn run(arguments: Arguments) -> Result<bool> {
     }
     if clock == Clock::Time {
         println!("{}", report::summary(&goals, &outcome));
+        if left_out > 0 {
+            println!("{left_out} more goals were left out: run `make bench` for all of them");
+        }
     }
     Ok(outcome.problems.is_empty() && regressions.is_empty())
 }

@@ -28,10 +28,12 @@ pub fn measure(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
     among_each(memory, sheet, allocate)
 }
 
-/// What is done among each crowd.
-pub type Among = fn(&Memory, &mut Sheet, &Source, Crowd) -> Result<()>;
-
-pub fn among_each(memory: &Memory, sheet: &mut Sheet, among: Among) -> Result<()> {
+/// `among` is done among each crowd.
+pub fn among_each(
+    memory: &Memory,
+    sheet: &mut Sheet,
+    among: impl Fn(&Memory, &mut Sheet, &Source, Crowd) -> Result<()>,
+) -> Result<()> {
     let source = memory.open()?;
     let mut crowd: Vec<Mapping> = Vec::new();
     for step in CROWDS {

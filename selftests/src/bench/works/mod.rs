@@ -5,13 +5,13 @@
 mod bind;
 mod crowd;
 mod fio;
+mod large;
 mod map;
 mod register;
 mod reuse;
 mod thp;
 mod threads;
 mod unpin;
-mod whole;
 
 use super::contestant::Contestant::{self, *};
 use super::memory::Memory;
@@ -19,6 +19,7 @@ use super::record::{Quantity, Record, Series};
 use crate::random::Random;
 use anyhow::Result;
 use std::collections::BTreeMap;
+use Pace::*;
 
 pub use crowd::CROWDS;
 pub use fio::TRANSFERS;
@@ -28,26 +29,45 @@ pub struct Work {
     pub name: &'static str,
     /// Who does it.
     pub contestants: &'static [Contestant],
-    /// One round in so many has it, the last of them.
-    pub every: u64,
+    pub pace: Pace,
     /// Takes one sample of each of its quantities. Nothing is mapped before and after.
     pub measure: Measure,
 }
 
+/// In which rounds something is done.
+#[derive(Clone, Copy)]
+pub enum Pace {
+    Always,
+    /// Not in the first of a short run.
+    Slow,
+    /// In one round of four, the last of them.
+    Minutes,
+}
+
 type Measure = fn(&Memory, &mut Sheet) -> Result<()>;
 
-impl Work {
-    const fn each_round(
-        name: &'static str,
-        contestants: &'static [Contestant],
-        measure: Measure,
-    ) -> Work {
-        Work {
-            name,
-            contestants,
-            every: 1,
-            measure,
+impl Pace {
+    /// Rounds are counted from 0.
+    pub fn is_due(self, round: u64, quick: bool) -> bool {
+        match self {
+            Pace::Always => true,
+            Pace::Slow => !quick || round > 0,
+            Pace::Minutes => round % 4 == 3,
         }
+    }
+}
+
+const fn work(
+    name: &'static str,
+    contestants: &'static [Contestant],
+    pace: Pace,
+    measure: Measure,
+) -> Work {
+    Work {
+        name,
+        contestants,
+        pace,
+        measure,
     }
 }
 
@@ -63,64 +83,132 @@ pub struct Sheet<'a> {
 
 impl Sheet<'_> {
     fn add(&mut self, quantity: Quantity, value: f64) {
-        self.record.add((quantity, self.who), value);
-        self.origins.insert((quantity, self.who), self.origin);
+        let series = (quantity, self.who);
+        self.record.add(series, value);
+        self.origins.insert(series, self.origin);
     }
 }
 
 pub const WORKS: &[Work] = &[
-    Work::each_round(
+    work(
         "map-much",
         &[Kernel, P2pmem, P2pmemRam, Anonymous, Hugetlb, Tmpfs],
+        Always,
         map::measure_much,
     ),
-    Work::each_round(
+    work(
         "map-aligned",
         &[Kernel, P2pmem, P2pmemRam],
+        Always,
         map::measure_much_aligned,
     ),
-    Work::each_round(
+    work(
         "map-page",
         &[Kernel, P2pmem, P2pmemRam, Anonymous, Tmpfs],
+        Always,
         map::measure_pages,
     ),
-    Work::each_round(
+    work(
         "register",
         &[P2pmem, P2pmemRam, Anonymous, Hugetlb],
+        Always,
         register::measure,
     ),
-    Work::each_round("register-aligned", &[P2pmemRam], register::measure_aligned),
-    Work::each_round("reuse", &[P2pmem, P2pmemRam], reuse::measure),
-    Work::each_round(
+    work(
+        "register-aligned",
+        &[P2pmemRam],
+        Always,
+        register::measure_aligned,
+    ),
+    work("reuse", &[P2pmem, P2pmemRam], Always, reuse::measure),
+    work(
         "unpin",
         &[P2pmemRam, P2pmemSmall, P2pmem16G],
+        Always,
         unpin::measure,
     ),
-    Work::each_round("unpin-much", &[P2pmemRam], unpin::measure_much),
-    Work::each_round("crowd", &[Kernel, P2pmemRam], crowd::measure),
-    Work::each_round("threads", &[Kernel, P2pmemRam, Tmpfs], threads::measure),
-    Work::each_round("thp", &[P2pmemRam], thp::measure),
-    Work {
-        every: 4,
-        ..Work::each_round("thp-more", &[P2pmemRam], thp::measure_more)
-    },
-    Work::each_round("fio", &[Kernel, P2pmem, P2pmemRam, Anonymous], fio::measure),
-    Work::each_round(
+    work("unpin-much", &[P2pmemRam], Always, unpin::measure_much),
+    work("crowd", &[Kernel], Always, crowd::measure),
+    work("thp-crowd", &[P2pmemRam], Always, thp::measure_crowd),
+    work(
+        "threads",
+        &[Kernel, P2pmemRam, Tmpfs],
+        Always,
+        threads::measure,
+    ),
+    work(
+        "fio",
+        &[Kernel, P2pmem, P2pmemRam, Anonymous],
+        Always,
+        fio::measure,
+    ),
+    work("thp", &[P2pmemRam], Always, |memory, sheet| {
+        let map: [Measure; 3] = [
+            map::measure_much,
+            map::measure_much_aligned,
+            map::measure_pages,
+        ];
+        let register: [Measure; 2] = [register::measure, register::measure_aligned];
+        thp::under_each(memory, sheet, &[&map[..], &register].concat())
+    }),
+    work("thp-reuse", &[P2pmemRam], Slow, |memory, sheet| {
+        thp::under_each(memory, sheet, &[reuse::measure])
+    }),
+    work("thp-unpin", &[P2pmemRam], Slow, |memory, sheet| {
+        thp::under_each(memory, sheet, &[unpin::measure, unpin::measure_much])
+    }),
+    work("thp-threads", &[P2pmemRam], Slow, |memory, sheet| {
+        thp::under_each(memory, sheet, &[threads::measure])
+    }),
+    work("thp-fio", &[P2pmemRam], Slow, |memory, sheet| {
+        thp::under_each(memory, sheet, &[fio::measure])
+    }),
+    work(
         "bind",
         &[Kernel8G, P2pmem8G, P2pmem16G, P2pmem64G],
+        Always,
         bind::measure,
     ),
-    Work {
-        every: 4,
-        ..Work::each_round("thp-bind", &[P2pmem16G, P2pmem64G], thp::measure_bind)
-    },
-    Work {
-        every: 4,
-        ..Work::each_round("map-whole", &[P2pmem16G], whole::measure)
-    },
-    // On memory that has been in use.
-    Work {
-        every: 4,
-        ..Work::each_round("thp-whole", &[P2pmem16G], thp::measure_whole)
-    },
+    work(
+        "thp-bind",
+        &[P2pmem16G, P2pmem64G],
+        Slow,
+        |memory, sheet| thp::under_each(memory, sheet, &[bind::measure]),
+    ),
+    work("map-part", &[P2pmem16G], Always, large::measure_part),
+    // On memory that has been in use, as whatever follows finds it.
+    work("thp-part", &[P2pmem16G], Slow, |memory, sheet| {
+        thp::under_each(memory, sheet, &[large::measure_used_part])
+    }),
+    work("map-whole", &[P2pmem16G], Minutes, large::measure_whole),
+    work("thp-whole", &[P2pmem16G], Minutes, |memory, sheet| {
+        thp::under_each(memory, sheet, &[large::measure_used_whole])
+    }),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique() {
+        let names: BTreeSet<_> = WORKS.iter().map(|work| work.name).collect();
+        assert_eq!(names.len(), WORKS.len());
+    }
+
+    #[test]
+    fn what_is_slow_is_in_the_second_round_of_a_short_run() {
+        let due = |quick| [0, 1, 2].map(|round| Slow.is_due(round, quick));
+        assert_eq!(due(true), [false, true, true]);
+        assert_eq!(due(false), [true, true, true]);
+    }
+
+    #[test]
+    fn what_takes_minutes_is_in_each_fourth_round() {
+        let due: Vec<u64> = (0..11)
+            .filter(|&round| Minutes.is_due(round, false))
+            .collect();
+        assert_eq!(due, [3, 7]);
+    }
+}
