@@ -18,7 +18,11 @@ pub enum Subject {
 pub enum Bound {
     AtLeast(f64),
     AtMost(f64),
-    /// Only to be told.
+    /// Only to be told; more is better.
+    More,
+    /// Only to be told; less is better.
+    Less,
+    /// Only to be told, of others.
     Any,
 }
 
@@ -42,6 +46,15 @@ impl Bound {
         match self {
             Bound::AtLeast(least) => Some(value / least),
             Bound::AtMost(most) => Some(most / value),
+            Bound::More | Bound::Less | Bound::Any => None,
+        }
+    }
+
+    /// How many times better the first of two values is than the second.
+    pub fn better(self, value: f64, other: f64) -> Option<f64> {
+        match self {
+            Bound::AtLeast(_) | Bound::More => Some(value / other),
+            Bound::AtMost(_) | Bound::Less => Some(other / value),
             Bound::Any => None,
         }
     }
@@ -50,7 +63,7 @@ impl Bound {
         match self {
             Bound::AtLeast(least) => format!("≥ {least}{unit}"),
             Bound::AtMost(most) => format!("≤ {most}{unit}"),
-            Bound::Any => String::new(),
+            Bound::More | Bound::Less | Bound::Any => String::new(),
         }
     }
 }
@@ -184,7 +197,16 @@ mod tests {
     fn a_score_is_how_many_times_as_good_as_asked_for() {
         assert_eq!(Bound::AtLeast(20.0).score(40.0), Some(2.0));
         assert_eq!(Bound::AtMost(1.5).score(3.0), Some(0.5));
-        assert_eq!(Bound::Any.score(3.0), None);
+        assert_eq!(Bound::Less.score(3.0), None);
+    }
+
+    #[test]
+    fn what_is_only_told_may_be_better_or_worse_all_the_same() {
+        assert_eq!(Bound::AtLeast(20.0).better(6.0, 3.0), Some(2.0));
+        assert_eq!(Bound::More.better(6.0, 3.0), Some(2.0));
+        assert_eq!(Bound::AtMost(1.5).better(6.0, 3.0), Some(0.5));
+        assert_eq!(Bound::Less.better(6.0, 3.0), Some(0.5));
+        assert_eq!(Bound::Any.better(6.0, 3.0), None);
     }
 
     #[test]

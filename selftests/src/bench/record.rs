@@ -211,6 +211,13 @@ impl Record {
         samples.flat_map(BTreeMap::values).copied().collect()
     }
 
+    /// That of each sample.
+    pub fn rounds(&self, series: Series) -> Vec<u64> {
+        let samples = self.samples.get(&series).into_iter();
+        let rounds = samples.flat_map(BTreeMap::keys);
+        rounds.map(|&(round, _)| round).collect()
+    }
+
     /// Sample by sample: those of one round were taken soon after each other, so that a machine that
     /// is slower for a while slows down both.
     pub fn ratios(&self, over: Series, under: Series) -> Vec<f64> {
@@ -272,5 +279,6 @@ mod tests {
             record.add(p2pmem, under);
         }
         assert_eq!(record.ratios(kernel, p2pmem), [3.0, 3.0, 4.0, 5.0]);
+        assert_eq!(record.rounds(p2pmem), [0, 1, 3, 3]);
     }
 }

@@ -141,7 +141,7 @@ pub fn json(goals: &[Goal], outcome: &Outcome, environment: &Environment, seed: 
             let (at_least, at_most) = match goal.bound {
                 Bound::AtLeast(least) => (Some(least), None),
                 Bound::AtMost(most) => (None, Some(most)),
-                Bound::Any => (None, None),
+                Bound::More | Bound::Less | Bound::Any => (None, None),
             };
             json!({
                 "of": what,
@@ -172,6 +172,7 @@ pub fn json(goals: &[Goal], outcome: &Outcome, environment: &Environment, seed: 
                 "who": who.name(),
                 "unit": unit.symbol(),
                 "spread": spread_json(Spread::of(&samples)),
+                "rounds": record.rounds((quantity, who)),
                 "samples": samples,
             })
         })

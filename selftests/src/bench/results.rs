@@ -59,6 +59,17 @@ impl Results {
         Some(self.spread(subject)?.median)
     }
 
+    /// The ratios that [`Results::regressions`] would look at and cannot, for these have none of them.
+    pub fn lacks(&self, goals: &[Goal], now: &Record) -> Vec<Subject> {
+        let subjects = goals.iter().filter_map(|goal| match goal.subject {
+            Subject::Ratio(..) => goal.bound.better(1.0, 1.0).and(Some(goal.subject)),
+            Subject::Time(_) => None,
+        });
+        subjects
+            .filter(|subject| subject.value(now).is_some() && self.spread(*subject).is_none())
+            .collect()
+    }
+
     /// The ratios that are now more than `margin` times worse than the worse quartile was, with a
     /// line each: a median of few rounds varies as those do. (Times depend on the machine.)
     pub fn regressions(&self, goals: &[Goal], now: &Record, margin: f64) -> Vec<(Subject, String)> {
@@ -67,8 +78,8 @@ impl Results {
                 return None;
             };
             let (before, now) = (self.spread(goal.subject)?, goal.subject.value(now)?.median);
-            let (q1, q3) = (goal.bound.score(before.q1)?, goal.bound.score(before.q3)?);
-            let worse = q1.min(q3) / goal.bound.score(now)?;
+            let better = |quartile| goal.bound.better(quartile, now);
+            let worse = better(before.q1)?.min(better(before.q3)?);
             let (what, who) = goal.subject.text();
             let was = [before.q1, before.q3].map(digits).join(" to ");
             let line = format!("{what}, {who}: {}, was {was}", digits(now));
@@ -80,7 +91,7 @@ impl Results {
 
 #[cfg(test)]
 mod tests {
-    use super::super::contestant::Contestant::{Kernel, P2pmem};
+    use super::super::contestant::Contestant::{Kernel, P2pmem, Tmpfs};
     use super::super::goal::Bound;
     use super::super::record::Quantity::MapPage;
     use super::*;
@@ -108,6 +119,7 @@ mod tests {
         assert_eq!(regressions(2.1, Bound::AtLeast(9.0)), 0);
         assert_eq!(regressions(1.9, Bound::AtLeast(9.0)), 1);
         assert_eq!(regressions(1.9, Bound::AtLeast(1.0)), 1);
+        assert_eq!(regressions(1.9, Bound::More), 1);
         assert_eq!(regressions(8.9, Bound::AtMost(9.0)), 0);
         assert_eq!(regressions(9.1, Bound::AtMost(9.0)), 1);
     }
@@ -130,6 +142,24 @@ mod tests {
         assert_eq!(regressions(30.0, Bound::AtLeast(9.0)), 0);
         assert_eq!(regressions(0.3, Bound::AtMost(9.0)), 0);
         assert_eq!(regressions(0.3, Bound::Any), 0);
+    }
+
+    #[test]
+    fn what_is_not_in_the_file_cannot_be_compared() {
+        let mut record = Record::default();
+        for who in [Kernel, P2pmem] {
+            record.add((MapPage, who), 1.0);
+        }
+        let of = |over, under, bound| Goal {
+            subject: Subject::Ratio((MapPage, over), (MapPage, under)),
+            bound,
+        };
+        let lacks = |goal| Results::parse(JSON).unwrap().lacks(&[goal], &record).len();
+        assert_eq!(lacks(of(Kernel, P2pmem, Bound::Less)), 0);
+        assert_eq!(lacks(of(P2pmem, Kernel, Bound::Less)), 1);
+        // Nobody would.
+        assert_eq!(lacks(of(P2pmem, Kernel, Bound::Any)), 0);
+        assert_eq!(lacks(of(P2pmem, Tmpfs, Bound::Less)), 0);
     }
 
     #[test]
