@@ -30,7 +30,7 @@ pub struct Work {
     /// Who does it.
     pub contestants: &'static [Contestant],
     pub pace: Pace,
-    /// Takes one sample of each of its quantities. Nothing is mapped before and after.
+    /// Takes samples, each time as many. Nothing is mapped before and after.
     pub measure: Measure,
 }
 
@@ -129,6 +129,7 @@ pub const WORKS: &[Work] = &[
     ),
     work("unpin-much", &[P2pmemRam], Always, unpin::measure_much),
     work("crowd", &[Kernel], Always, crowd::measure),
+    // Under the machine's own setting, too.
     work("thp-crowd", &[P2pmemRam], Always, thp::measure_crowd),
     work(
         "threads",
@@ -143,13 +144,14 @@ pub const WORKS: &[Work] = &[
         fio::measure,
     ),
     work("thp", &[P2pmemRam], Always, |memory, sheet| {
-        let map: [Measure; 3] = [
+        let works: &[Measure] = &[
             map::measure_much,
             map::measure_much_aligned,
             map::measure_pages,
+            register::measure,
+            register::measure_aligned,
         ];
-        let register: [Measure; 2] = [register::measure, register::measure_aligned];
-        thp::under_each(memory, sheet, &[&map[..], &register].concat())
+        thp::under_each(memory, sheet, works)
     }),
     work("thp-reuse", &[P2pmemRam], Slow, |memory, sheet| {
         thp::under_each(memory, sheet, &[reuse::measure])
@@ -175,12 +177,13 @@ pub const WORKS: &[Work] = &[
         Slow,
         |memory, sheet| thp::under_each(memory, sheet, &[bind::measure]),
     ),
+    work("map-whole", &[P2pmem16G], Minutes, large::measure_whole),
+    // After it, for here is what that is compared with.
     work("map-part", &[P2pmem16G], Always, large::measure_part),
     // On memory that has been in use, as whatever follows finds it.
     work("thp-part", &[P2pmem16G], Slow, |memory, sheet| {
         thp::under_each(memory, sheet, &[large::measure_used_part])
     }),
-    work("map-whole", &[P2pmem16G], Minutes, large::measure_whole),
     work("thp-whole", &[P2pmem16G], Minutes, |memory, sheet| {
         thp::under_each(memory, sheet, &[large::measure_used_whole])
     }),
@@ -202,6 +205,13 @@ mod tests {
         let due = |quick| [0, 1, 2].map(|round| Slow.is_due(round, quick));
         assert_eq!(due(true), [false, true, true]);
         assert_eq!(due(false), [true, true, true]);
+    }
+
+    #[test]
+    fn a_short_run_leaves_out_16_gib_and_nothing_else() {
+        let never = |work: &&Work| !(0..2).any(|round| work.pace.is_due(round, true));
+        let names: Vec<_> = WORKS.iter().filter(never).map(|work| work.name).collect();
+        assert_eq!(names, ["map-whole", "thp-whole"]);
     }
 
     #[test]

@@ -9,11 +9,12 @@ use crate::bench::memory::Memory;
 use crate::setting::{Setting, THP};
 use anyhow::{Context, Result};
 
-/// All of `works` under one setting, then under another.
+/// Each of `works` under all settings before the next, so that a machine that is slower for a while is so
+/// for all of them.
 pub fn under_each(memory: &Memory, sheet: &mut Sheet, works: &[Measure]) -> Result<()> {
-    each_setting(sheet, |sheet| {
-        works.iter().try_for_each(|work| work(memory, sheet))
-    })
+    works
+        .iter()
+        .try_for_each(|work| each_setting(sheet, |sheet| work(memory, sheet)))
 }
 
 /// Allocating among others. To map those takes longer than that: here is the measurement under the
