@@ -137,8 +137,8 @@ fn run(arguments: Arguments) -> Result<bool> {
     if let Some(before) = &before {
         let lacks = before.lacks(&goals, &outcome.record);
         if !lacks.is_empty() {
-            let problem = "ratios cannot be compared with before: run `make bench` first";
-            outcome.problems.push(format!("{} {problem}", lacks.len()));
+            let problem = "ratios that cannot be compared with before, run `make bench` first";
+            outcome.problems.push(format!("{problem}: {}", lacks.len()));
         }
     }
     // Whatever else is wrong, what has been measured is not to be lost.
