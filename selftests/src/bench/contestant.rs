@@ -6,8 +6,8 @@ use crate::device::{Pci, LARGE, PLAIN};
 
 // What `make bench` adds to the guest's other hardware.
 
-/// The controller whose CMB of 256 MiB two contestants have in turn, behind a PCIe switch. (The
-/// other CMBs are too small for 50,000 mappings.)
+/// The controller whose CMB of 256 MiB two contestants have in turn, behind a PCIe switch: it
+/// has room for 50,000 mappings, and is within reach of a disk.
 pub const CMB: Pci = Pci("0000:04:00.0");
 /// The disk behind the same switch.
 pub const SOURCE: Pci = Pci("0000:05:00.0");

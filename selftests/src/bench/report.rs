@@ -102,7 +102,7 @@ pub fn medians(record: &Record, clock: Clock) -> String {
     table::layout(&columns, &rows)
 }
 
-/// The last line.
+/// How many of them there are, in a line.
 pub fn summary(goals: &[Goal], outcome: &Outcome) -> String {
     let count = |wanted: Verdict| {
         let verdicts = goals

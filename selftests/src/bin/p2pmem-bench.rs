@@ -4,7 +4,8 @@
 //! guest of `make bench`.
 //!
 //! Goals that are missed are reported and no failure; what could not be measured is one, and so is
-//! an alarm in the kernel log, and what is much worse than in an earlier run.
+//! an alarm in the kernel log, and what is much worse than in an earlier run or cannot be compared
+//! with it.
 
 use anyhow::{ensure, Context, Result};
 use clap::Parser;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(about = "Measures p2pmem beside what else there is")]
 struct Arguments {
-    /// Samples of everything that does not take long
+    /// Rounds; what takes minutes is done in every fourth
     #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
     /// Two rounds, and more of what has become worse
@@ -45,13 +46,13 @@ struct Arguments {
     #[arg(long)]
     svg: Option<PathBuf>,
     /// The machine's clock counts instructions, as that of QEMU with -icount shift=0: takes one call of
-    /// everything for a sample, and asks for no goals
+    /// everything for a sample, and shows no goals
     #[arg(long)]
     counting: bool,
     /// JSON of such a run, to be shown beside the times
     #[arg(long)]
     instructions: Option<PathBuf>,
-    /// JSON of an earlier run: what has become much worse since is a failure
+    /// JSON of an earlier run: what has become much worse since, or was not measured, is a failure
     #[arg(long)]
     before: Option<PathBuf>,
     /// How many times worse that is
@@ -119,11 +120,13 @@ fn run(arguments: Arguments) -> Result<bool> {
 
     let charted = goals::goals();
     let mut goals = [charted.clone(), goals::same_under_all()].concat();
+    let (before, elsewhere) = match before {
+        Some(before) if before.processor != environment.processor => (None, Some(before.processor)),
+        before => (before, None),
+    };
     let regressions = |record: &Record| match &before {
-        Some(before) if before.processor == environment.processor => {
-            before.regressions(&goals, record, arguments.margin)
-        }
-        _ => Vec::new(),
+        Some(before) => before.regressions(&goals, record, arguments.margin),
+        None => Vec::new(),
     };
     let options = Options {
         rounds: if arguments.quick { 2 } else { arguments.rounds },
@@ -181,8 +184,8 @@ fn run(arguments: Arguments) -> Result<bool> {
     for problem in &outcome.problems {
         println!("problem: {problem}");
     }
-    if let Some(before) = before.filter(|before| before.processor != environment.processor) {
-        println!("not compared with before: that was on {}", before.processor);
+    if let Some(processor) = elsewhere {
+        println!("not compared with before: that was on {processor}");
     }
     for (_, regression) in &regressions {
         println!("WORSE than before: {regression}");

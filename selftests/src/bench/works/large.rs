@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mapping as much as a large device has at once.
+//! Mapping much of a large device at once, or all of it.
 
 use super::{map, Sheet};
 use crate::bench::memory::Memory;
