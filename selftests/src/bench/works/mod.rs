@@ -128,9 +128,9 @@ pub const WORKS: &[Work] = &[
         unpin::measure,
     ),
     work("unpin-much", &[P2pmemRam], Always, unpin::measure_much),
-    work("crowd", &[Kernel], Always, crowd::measure),
+    work("crowd", &[Kernel], Slow, crowd::measure),
     // Under the machine's own setting, too.
-    work("thp-crowd", &[P2pmemRam], Always, thp::measure_crowd),
+    work("thp-crowd", &[P2pmemRam], Slow, thp::measure_crowd),
     work(
         "threads",
         &[Kernel, P2pmemRam, Tmpfs],
