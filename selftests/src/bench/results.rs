@@ -2,7 +2,7 @@
 
 //! The results of another run.
 
-use super::goal::{Goal, Subject};
+use super::goal::{Bound, Goal, Subject};
 use super::record::Record;
 use super::report::digits;
 use super::stats::Spread;
@@ -61,10 +61,7 @@ impl Results {
 
     /// The ratios that [`Results::regressions`] would look at and cannot, for these have none of them.
     pub fn lacks(&self, goals: &[Goal], now: &Record) -> Vec<Subject> {
-        let subjects = goals.iter().filter_map(|goal| match goal.subject {
-            Subject::Ratio(..) => goal.bound.better(1.0, 1.0).and(Some(goal.subject)),
-            Subject::Time(_) => None,
-        });
+        let subjects = comparable(goals).map(|goal| goal.subject);
         subjects
             .filter(|subject| subject.value(now).is_some() && self.spread(*subject).is_none())
             .collect()
@@ -74,9 +71,6 @@ impl Results {
     /// line each: a median of few rounds varies as those do. (Times depend on the machine.)
     pub fn regressions(&self, goals: &[Goal], now: &Record, margin: f64) -> Vec<(Subject, String)> {
         let regression = |goal: &Goal| {
-            let Subject::Ratio(..) = goal.subject else {
-                return None;
-            };
             let (before, now) = (self.spread(goal.subject)?, goal.subject.value(now)?.median);
             let better = |quartile| goal.bound.better(quartile, now);
             let worse = better(before.q1)?.min(better(before.q3)?);
@@ -85,14 +79,22 @@ impl Results {
             let line = format!("{what}, {who}: {}, was {was}", digits(now));
             (worse > margin).then_some((goal.subject, line))
         };
-        goals.iter().filter_map(regression).collect()
+        comparable(goals).filter_map(regression).collect()
     }
+}
+
+/// Those of which one value may be better than another, whatever the machine.
+fn comparable(goals: &[Goal]) -> impl Iterator<Item = &Goal> {
+    let is_ratio = |goal: &&Goal| matches!(goal.subject, Subject::Ratio(..));
+    goals
+        .iter()
+        .filter(is_ratio)
+        .filter(|goal| goal.bound != Bound::Any)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::contestant::Contestant::{Kernel, P2pmem, Tmpfs};
-    use super::super::goal::Bound;
     use super::super::record::Quantity::MapPage;
     use super::*;
 

@@ -50,13 +50,7 @@ pub fn measure_used_whole(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
 fn measure_used(memory: &Memory, sheet: &mut Sheet, extent: Extent) -> Result<()> {
     let source = memory.open()?;
     let len = extent.bytes();
-    let map = sample(|| {
-        let at = Some(free_address(len, 0)?);
-        let (time, result) = timed(|| source.map_at(len, at).map(drop));
-        result?;
-        memory.settle()?;
-        Ok((time, 1))
-    })?;
+    let map = map::sample_aligned(memory, &source, len)?;
     let again = sample(|| {
         let (time, mapping) = timed(|| source.reserve(len));
         drop(mapping?);

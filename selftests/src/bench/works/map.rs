@@ -6,6 +6,7 @@ use super::Sheet;
 use crate::bench::memory::Memory;
 use crate::bench::record::Quantity;
 use crate::bench::room::Ceiling;
+use crate::bench::source::Source;
 use crate::bench::timing::{sample, timed};
 use crate::bench::MUCH;
 use crate::mapping::{free_address, HUGE, PAGE};
@@ -33,16 +34,20 @@ pub fn measure_much(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
 
 /// Where no 2 MiB of the mapping need smaller entries.
 pub fn measure_much_aligned(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
-    let source = memory.open()?;
-    let seconds = sample(|| {
-        let at = Some(free_address(MUCH, 0)?);
-        let (time, result) = timed(|| source.map_at(MUCH, at).map(drop));
+    let seconds = sample_aligned(memory, &memory.open()?, MUCH)?;
+    sheet.add(Quantity::MapMuchAligned, seconds);
+    Ok(())
+}
+
+/// The seconds that it takes to map and unmap `len` bytes so.
+pub fn sample_aligned(memory: &Memory, source: &Source, len: usize) -> Result<f64> {
+    sample(|| {
+        let at = Some(free_address(len, 0)?);
+        let (time, result) = timed(|| source.map_at(len, at).map(drop));
         result?;
         memory.settle()?;
         Ok((time, 1))
-    })?;
-    sheet.add(Quantity::MapMuchAligned, seconds);
-    Ok(())
+    })
 }
 
 pub fn measure_pages(memory: &Memory, sheet: &mut Sheet) -> Result<()> {
